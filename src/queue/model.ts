@@ -1,5 +1,8 @@
 /** The queue's nouns. See docs/architecture.md for how their rows lie in the store. */
+import type { BodyType, Report } from "../message/report.ts";
 import type { RecipientStatus, RequeueReason } from "../telemetry/event.ts";
+
+export type { BodyType, Report, ReportedRecipient } from "../message/report.ts";
 
 /** Names one queue: `campaign:tenant@next-hop`, or just the next hop (see `next_hop.ts`). */
 export type QueueName = string;
@@ -11,8 +14,6 @@ export interface Notify {
   readonly failure?: true;
   readonly delay?: true;
 }
-
-export type BodyType = "7BIT" | "8BITMIME" | "BINARYMIME";
 
 /** A recipient as it comes in. */
 export interface NewRecipient {
@@ -56,38 +57,6 @@ export interface Source {
   readonly client?: string;
   readonly helo?: string;
   readonly user?: string;
-}
-
-/** A delivery report to be rendered when it is sent (RFC 3464). */
-export interface Report {
-  /** Queue id of the message reported on. */
-  readonly of: string;
-  readonly action: "failed" | "delayed" | "delivered" | "relayed";
-  readonly envid?: string;
-  /** When the reported message came in. */
-  readonly arrivalDate: number;
-  /** Delayed: when we give up. */
-  readonly willRetryUntil?: number;
-  readonly returnContent: "FULL" | "HDRS";
-  readonly originalSmtpUtf8: boolean;
-  readonly originalBody: BodyType;
-  /** Header section of the reported message, at most 16 KiB. */
-  readonly header: string;
-  readonly recipients: readonly ReportedRecipient[];
-}
-
-/** One recipient of a {@linkcode Report}. */
-export interface ReportedRecipient {
-  readonly address: string;
-  readonly orcpt?: string;
-  /** `x.y.z` */
-  readonly status: string;
-  /** One line: the remote's reply, or our own words. */
-  readonly diagnostic: string;
-  /** True when `diagnostic` is an SMTP reply of `remoteMta`. */
-  readonly diagnosticIsSmtp: boolean;
-  readonly remoteMta?: string;
-  readonly lastAttempt: number;
 }
 
 /** A message in the queue, without its bytes. */
@@ -171,6 +140,8 @@ export interface Outcome {
   readonly dsnPassedOn?: boolean;
   /** Delivered to a mailbox of our own (`delivered` in a report), not passed on (`relayed`). */
   readonly final?: boolean;
+  /** Failed because the queue lifetime ended. */
+  readonly expired?: boolean;
   /** Dev mode: kept to be looked at instead of sent. */
   readonly captured?: boolean;
 }
