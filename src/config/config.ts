@@ -60,4 +60,15 @@ export interface Config {
   readonly logFormat: "text" | "json";
   readonly logLevel: "debug" | "info" | "warn" | "error";
   readonly shutdownTimeout: number;
+  /** What is allowed but probably not meant: one sentence each. */
+  readonly warnings: readonly string[];
+}
+
+/** One wrong setting. */
+export interface SettingError {
+  readonly variable: string;
+  /** As given; `***` for a secret. Undefined where it is missing. */
+  readonly value?: string;
+  /** What was expected, as an end to "expected". */
+  readonly expected: string;
 }
