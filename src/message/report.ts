@@ -11,42 +11,10 @@ import {
   removeControls,
   toAscii,
 } from "./header.ts";
+import type { BodyType, Report } from "./report_model.ts";
 import { reportSubject, reportText } from "./report_text.ts";
 
-/** What a body needs of the hosts it passes: RFC 6152, RFC 3030. */
-export type BodyType = "7BIT" | "8BITMIME" | "BINARYMIME";
-
-/** A delivery report to be rendered when it is sent (RFC 3464). */
-export interface Report {
-  /** Queue id of the message reported on. */
-  readonly of: string;
-  readonly action: "failed" | "delayed" | "delivered" | "relayed";
-  readonly envid?: string;
-  /** When the reported message came in. */
-  readonly arrivalDate: number;
-  /** Delayed: when we give up. */
-  readonly willRetryUntil?: number;
-  readonly returnContent: "FULL" | "HDRS";
-  readonly originalSmtpUtf8: boolean;
-  readonly originalBody: BodyType;
-  /** Header section of the reported message, at most 16 KiB, one character a byte. */
-  readonly header: string;
-  readonly recipients: readonly ReportedRecipient[];
-}
-
-/** One recipient of a {@linkcode Report}. */
-export interface ReportedRecipient {
-  readonly address: string;
-  readonly orcpt?: string;
-  /** `x.y.z` */
-  readonly status: string;
-  /** One line: the remote's reply, or our own words. */
-  readonly diagnostic: string;
-  /** True when `diagnostic` is an SMTP reply of `remoteMta`. */
-  readonly diagnosticIsSmtp: boolean;
-  readonly remoteMta?: string;
-  readonly lastAttempt: number;
-}
+export type { BodyType, Report, ReportedRecipient } from "./report_model.ts";
 
 /** What {@linkcode renderReport} needs beside the report. */
 export interface ReportContext {
@@ -81,7 +49,8 @@ export function renderReport(report: Report, context: ReportContext): RenderedRe
   const international = report.recipients.some(({ address, orcpt }) => !isAscii(address + (orcpt ?? "")));
   const boundary = `=_${context.queueId.replace(/[^A-Za-z0-9]/g, "")}.${report.recipients.length}.dsn`;
   const includesOriginal = report.returnContent === "FULL";
-  let head = reportHeader(report, context, boundary, international) +
+  const body = includesOriginal ? originalBody(report) : isAscii(context.from) ? "7BIT" : "8BITMIME";
+  let head = reportHeader(report, context, { boundary, international, body }) +
     "This is a delivery report in MIME format.\r\n" +
     part(boundary, ["Content-Type: text/plain; charset=utf-8"], reportText(report, context.hostname)) +
     part(boundary, [
@@ -92,7 +61,7 @@ export function renderReport(report: Report, context: ReportContext): RenderedRe
     head +=
       `\r\n--${boundary}\r\nContent-Type: message/${report.originalSmtpUtf8 ? "global" : "rfc822"}\r\n` +
       `Content-Description: Reported message\r\n` +
-      `Content-Transfer-Encoding: ${TRANSFER_ENCODING[report.originalBody]}\r\n\r\n`;
+      `Content-Transfer-Encoding: ${TRANSFER_ENCODING[body]}\r\n\r\n`;
   } else if (report.header.trim() !== "") {
     head += headersPart(boundary, report);
   }
@@ -100,7 +69,7 @@ export function renderReport(report: Report, context: ReportContext): RenderedRe
   return {
     head: encoder.encode(head),
     tail: encoder.encode(`\r\n--${boundary}--\r\n`),
-    body: includesOriginal ? report.originalBody : isAscii(context.from) ? "7BIT" : "8BITMIME",
+    body,
     smtpUtf8: !isAscii(context.from),
     includesOriginal,
   };
@@ -111,10 +80,10 @@ const TRANSFER_ENCODING = { "7BIT": "7bit", "8BITMIME": "8bit", "BINARYMIME": "b
 function reportHeader(
   report: Report,
   context: ReportContext,
-  boundary: string,
-  international: boolean,
+  form: { readonly boundary: string; readonly international: boolean; readonly body: BodyType },
 ): string {
   const { hostname, date, queueId } = context;
+  const { boundary, international, body } = form;
   const originalId = parseMessageId(fieldValue(parseHeader(report.header), "message-id"));
   const type = international ? "global-delivery-status" : "delivery-status";
   return foldField("From", `Mail Delivery System <MAILER-DAEMON@${hostname}>`) +
@@ -129,14 +98,13 @@ function reportHeader(
     "MIME-Version: 1.0\r\n" +
     // The report-type is the subtype of the second part (RFC 6522 §3).
     foldField("Content-Type", `multipart/report; report-type=${type}; boundary="${boundary}"`) +
-    (isOriginal8Bit(report)
-      ? `Content-Transfer-Encoding: ${TRANSFER_ENCODING[report.originalBody]}\r\n`
-      : "") +
+    (body === "7BIT" ? "" : `Content-Transfer-Encoding: ${TRANSFER_ENCODING[body]}\r\n`) +
     "\r\n";
 }
 
-function isOriginal8Bit(report: Report): boolean {
-  return report.returnContent === "FULL" && report.originalBody !== "7BIT";
+/** An internationalized header is 8-bit text, whatever the body is. */
+function originalBody({ originalBody, originalSmtpUtf8 }: Report): BodyType {
+  return originalBody === "7BIT" && originalSmtpUtf8 ? "8BITMIME" : originalBody;
 }
 
 /** The machine-readable part: per-message fields, then one group of fields a recipient (RFC 3464 §2). */

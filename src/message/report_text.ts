@@ -1,6 +1,6 @@
 /** The part of a delivery report that people read. */
 import { binaryToText, formatDate, removeControls } from "./header.ts";
-import type { Report, ReportedRecipient } from "./report.ts";
+import type { Report, ReportedRecipient } from "./report_model.ts";
 
 /** Subject of a report. */
 export function reportSubject(action: Report["action"]): string {
