@@ -45,14 +45,13 @@ export async function renderMessage(draft: Draft, context: RenderContext): Promi
   }
   const composer = new MailComposer({
     from: mailbox(draft.from),
-    to: draft.to.map(mailbox),
+    ...(draft.to.length > 0 ? { to: draft.to.map(mailbox) } : {}),
     cc: draft.cc.map(mailbox),
     replyTo: draft.replyTo.map(mailbox),
     ...(draft.subject === undefined ? {} : { subject: draft.subject }),
     ...(draft.text === undefined ? {} : { text: draft.text }),
     ...(draft.html === undefined ? {} : { html: draft.html }),
-    headers: draft.headers.filter(({ name }) => !/^(date|message-id)$/i.test(name))
-      .map(({ name, value }) => ({ key: name, value })),
+    headers: [...nobodyNamed(draft), ...ownHeaders(draft)],
     attachments: draft.attachments.map(({ content, filename, contentType, cid }) => ({
       content: Buffer.from(content.buffer, content.byteOffset, content.byteLength),
       filename: filename ?? false,
@@ -79,6 +78,17 @@ export function bodyOf(content: Uint8Array): { body: BodyType; smtpUtf8: boolean
   const isByte = (byte: number) => byte > 127;
   const smtpUtf8 = content.subarray(0, headerEnd(content)).some(isByte);
   return { body: smtpUtf8 || content.some(isByte) ? "8BITMIME" : "7BIT", smtpUtf8 };
+}
+
+function ownHeaders({ headers }: Draft) {
+  return headers.filter(({ name }) => !/^(date|message-id)$/i.test(name))
+    .map(({ name, value }) => ({ key: name, value }));
+}
+
+/** The recipient field of a message to Bcc alone, which names nobody. */
+function nobodyNamed({ to, cc }: Draft) {
+  const nobody = { key: "To", value: { prepared: true, value: "undisclosed-recipients:;" } };
+  return to.length + cc.length === 0 ? [nobody] : [];
 }
 
 function mailbox({ name, address }: Address) {

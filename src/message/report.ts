@@ -155,7 +155,9 @@ function enhancedStatus(status: string, action: Report["action"]): string {
 
 /** The returned header section (RFC 6522 §4, RFC 6533 §4). */
 function headersPart(boundary: string, report: Report): string {
-  const header = report.header.replace(/\r?\n/g, "\r\n").replace(/(\r\n)+$/, "") + "\r\n";
+  const lines = report.header.split(/\r\n?|\n/);
+  const end = lines.indexOf("");
+  const header = lines.slice(0, end < 0 ? lines.length : end).join("\r\n") + "\r\n";
   const type = report.originalSmtpUtf8 && !isAscii(header) ? "message/global-headers" : "text/rfc822-headers";
   return part(
     boundary,
