@@ -26,6 +26,8 @@ export interface Rendered {
   readonly smtpUtf8: boolean;
 }
 
+const NOBODY_NAMED = Buffer.from("To: undisclosed-recipients:;\r\n");
+
 /**
  * Composes a draft that has been checked: text, HTML or both (multipart/alternative), inline parts
  * (multipart/related) and attachments (multipart/mixed). Bcc never becomes part of the message.
@@ -51,7 +53,7 @@ export async function renderMessage(draft: Draft, context: RenderContext): Promi
     ...(draft.subject === undefined ? {} : { subject: draft.subject }),
     ...(draft.text === undefined ? {} : { text: draft.text }),
     ...(draft.html === undefined ? {} : { html: draft.html }),
-    headers: [...nobodyNamed(draft), ...ownHeaders(draft)],
+    headers: ownHeaders(draft),
     attachments: draft.attachments.map(({ content, filename, contentType, cid }) => ({
       content: Buffer.from(content.buffer, content.byteOffset, content.byteLength),
       filename: filename ?? false,
@@ -68,7 +70,9 @@ export async function renderMessage(draft: Draft, context: RenderContext): Promi
   if (draft.to.length + draft.cc.length === 0) {
     composer.mail.to = { name: "undisclosed-recipients", group: [] };
   }
-  const content: Uint8Array = await composer.compile().build();
+  const composed: Uint8Array = await composer.compile().build();
+  // A message to Bcc alone would have no recipient field at all.
+  const content = draft.to.length + draft.cc.length > 0 ? composed : Buffer.concat([NOBODY_NAMED, composed]);
   checkHeaderLines(content);
   return { content, messageId, ...bodyOf(content) };
 }
@@ -83,12 +87,6 @@ export function bodyOf(content: Uint8Array): { body: BodyType; smtpUtf8: boolean
 function ownHeaders({ headers }: Draft) {
   return headers.filter(({ name }) => !/^(date|message-id)$/i.test(name))
     .map(({ name, value }) => ({ key: name, value }));
-}
-
-/** The recipient field of a message to Bcc alone, which names nobody. */
-function nobodyNamed({ to, cc }: Draft) {
-  const nobody = { key: "To", value: { prepared: true, value: "undisclosed-recipients:;" } };
-  return to.length + cc.length === 0 ? [nobody] : [];
 }
 
 function mailbox({ name, address }: Address) {

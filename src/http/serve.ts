@@ -1,0 +1,128 @@
+/** Listeners of the HTTP side. */
+import type { Hono } from "hono";
+import type { HostPort } from "../config/config.ts";
+import { formatHostPort } from "../config/kinds.ts";
+import type { Log } from "../telemetry/log.ts";
+import type { HttpEnv } from "./access.ts";
+
+/** PEM texts of a certificate with its chain, and its key. */
+export interface TlsFiles {
+  readonly cert: string;
+  readonly key: string;
+}
+
+export interface ServeOptions {
+  readonly http: readonly HostPort[];
+  readonly https: readonly HostPort[];
+  /** Needed for `https`. */
+  readonly tls?: TlsFiles;
+  readonly log: Log;
+}
+
+/** The running listeners. */
+export interface HttpServer {
+  /** Where it listens, with the real ports. */
+  readonly addresses: readonly {
+    readonly scheme: "http" | "https";
+    readonly host: string;
+    readonly port: number;
+  }[];
+  /** Serves new connections with another certificate; those that stand are finished with the old one. */
+  reload(tls: TlsFiles): Promise<void>;
+  /** Stops listening, finishes what is being answered, and after `graceMs` breaks off the rest. */
+  close(graceMs?: number): Promise<void>;
+}
+
+interface Listener {
+  readonly scheme: "http" | "https";
+  readonly host: string;
+  readonly port: number;
+  readonly server: Deno.HttpServer<Deno.NetAddr>;
+}
+
+/**
+ * Starts every listener, or none.
+ * @throws {Error} naming the address that can't be listened on.
+ */
+export function serveHttp(app: Hono<HttpEnv>, options: ServeOptions): HttpServer {
+  const { http, https, tls, log } = options;
+  const abort = new AbortController();
+  const listeners: Listener[] = [];
+  try {
+    for (const address of http) listeners.push(listen(app, "http", address, abort.signal));
+    for (const address of https) {
+      if (!tls) throw new Error(`HTTPS on ${formatHostPort(address)} needs a certificate`);
+      listeners.push(listen(app, "https", address, abort.signal, tls));
+    }
+  } catch (error) {
+    abort.abort();
+    throw error;
+  }
+  for (const { scheme, host, port } of listeners) {
+    log.info("listening", { protocol: scheme, address: formatHostPort({ host, port }) });
+  }
+  return {
+    addresses: listeners.map(({ scheme, host, port }) => ({ scheme, host, port })),
+    async reload(files) {
+      for (const [i, old] of listeners.entries()) {
+        if (old.scheme !== "https") continue;
+        // The port is free once the old listener has closed, which is before its last answers are out.
+        const finished = old.server.shutdown();
+        listeners[i] = await listenAgain(app, old, abort.signal, files);
+        finished.catch(() => {});
+      }
+    },
+    async close(graceMs = 5000) {
+      const finished = Promise.all(listeners.map(({ server }) => server.shutdown()));
+      // A stream that never ends would keep a shutdown waiting for ever.
+      const timer = setTimeout(() => abort.abort(), graceMs);
+      await finished.catch(() => {});
+      clearTimeout(timer);
+    },
+  };
+}
+
+function listen(
+  app: Hono<HttpEnv>,
+  scheme: "http" | "https",
+  { host, port }: HostPort,
+  signal: AbortSignal,
+  tls?: TlsFiles,
+): Listener {
+  const handler: Deno.ServeHandler<Deno.NetAddr> = (request, { remoteAddr }) => {
+    return app.fetch(request, { client: remoteAddr.hostname });
+  };
+  const common = { hostname: host, port, signal, onListen() {} };
+  try {
+    const server = tls
+      ? Deno.serve({ ...common, cert: tls.cert, key: tls.key }, handler)
+      : Deno.serve(common, handler);
+    return { scheme, host, port: server.addr.port, server };
+  } catch (error) {
+    const why = error instanceof Deno.errors.AddrInUse
+      ? "the port is in use"
+      : error instanceof Error
+      ? error.message
+      : String(error);
+    throw new Error(`can't listen on ${scheme}://${formatHostPort({ host, port })}: ${why}`, {
+      cause: error,
+    });
+  }
+}
+
+async function listenAgain(
+  app: Hono<HttpEnv>,
+  { host, port }: Listener,
+  signal: AbortSignal,
+  tls: TlsFiles,
+): Promise<Listener> {
+  for (let attempt = 1;; attempt++) {
+    try {
+      return listen(app, "https", { host, port }, signal, tls);
+    } catch (error) {
+      const inUse = error instanceof Error && error.cause instanceof Deno.errors.AddrInUse;
+      if (!inUse || attempt === 100 || signal.aborted) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+}
