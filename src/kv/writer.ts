@@ -110,7 +110,7 @@ export class Writer<E> {
     }
     return new Promise((resolve, reject) => {
       this.#waiting.push({ job, bytes, keyBytes, resolve, reject });
-      this.#running ??= this.#run().finally(() => this.#running = undefined);
+      this.#running ??= this.#run();
     });
   }
 
@@ -128,6 +128,8 @@ export class Writer<E> {
       // A failed atomic does not say whose fault it was.
       for (const each of group) if (!await this.#attempt([each])) each.reject(this.#failure ?? new Fenced());
     }
+    // In the same turn as the last look at what waits: a job that comes now must start a run of its own.
+    this.#running = undefined;
   }
 
   #takeGroup(): Waiting<E>[] {

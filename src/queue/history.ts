@@ -14,45 +14,14 @@ export async function eventsOf(kv: Deno.Kv, id: string): Promise<QueueEvent[]> {
   const start = keys.log(shard, idAt(timeOf(id) - CLOCK_SKEW));
   const mark = JSON.stringify(id);
   const events: QueueEvent[] = [];
-  let open = Infinity;
   for await (const { value } of kv.list({ prefix: ["log", shard], start }, { batchSize: 200 })) {
     const text = blockText(value);
     if (!text.includes(mark)) continue;
     for (const event of blockEntries<QueueEvent>(text, (line) => line.includes(mark))) {
-      if (event.id !== id) continue;
-      events.push(event);
-      open = openAfter(open, event);
+      if (event.id === id) events.push(event);
     }
-    // A message that is over has no later events, unless it is sent once more.
-    if (open === 0 && !await isLive(kv, id)) break;
   }
   return events.sort((a, b) => a.at - b.at);
-}
-
-function openAfter(open: number, event: QueueEvent): number {
-  switch (event.type) {
-    case "received":
-      return event.to.length;
-    case "delivered":
-    case "failed":
-    case "expired":
-      return open - 1;
-    case "cancelled":
-      return open - event.to.length;
-    case "retried":
-      return Infinity;
-    default:
-      return open;
-  }
-}
-
-async function isLive(kv: Deno.Kv, id: string): Promise<boolean> {
-  const shard = shardOfMessage(id);
-  const [message, dead] = await Promise.all([
-    kv.get(keys.message(shard, id)),
-    kv.get(keys.kept("dead", shard, id)),
-  ]);
-  return message.value !== null || dead.value !== null;
 }
 
 /** Messages whose sender, recipients or Message-ID is `query` (any letter case), newest first. */

@@ -1,7 +1,13 @@
 /** Reads due envelopes of one queue from the store, oldest first, within limits. */
 import { keys } from "../kv/keys.ts";
 import type { Envelope } from "./model.ts";
-import { type ActiveQueue, type ReadyEnvelope, type Slot } from "./active_queue.ts";
+import {
+  type ActiveQueue,
+  comparePlaces,
+  FIRST_PLACE,
+  type ReadyEnvelope,
+  type Slot,
+} from "./active_queue.ts";
 import type { QueueContext } from "./context.ts";
 import { decodeDue, decodeEnvelope, decodeMessage, type DueRow, envelopeKey } from "./rows.ts";
 
@@ -29,6 +35,7 @@ export async function loadDue(
 ): Promise<ReadyEnvelope[]> {
   const found: ReadyEnvelope[] = [];
   let budget = limits.budget;
+  await findHeads(context, queue);
   while (found.length < limits.limit && (found.length === 0 || budget > 0)) {
     const first = queue.firstStored();
     if (!first) break;
@@ -48,6 +55,18 @@ export async function loadDue(
     }
   }
   return found;
+}
+
+/** Where several shards have rows and it is not known which come first, looks. */
+async function findHeads(context: QueueContext, queue: ActiveQueue): Promise<void> {
+  const stored = [...queue.slots.values()].filter(({ head }) => head);
+  if (stored.length < 2) return;
+  await Promise.all(
+    stored.filter(({ head }) => comparePlaces(head!, FIRST_PLACE) === 0).map(async (slot) => {
+      const [row] = await scanSlot(context, queue.name, slot, undefined, 1, new Set());
+      if (row) queue.noteStored(slot.shard, { band: row.band, at: row.at });
+    }),
+  );
 }
 
 /** Due rows of a slot from its head on, at most `limit`, none after `until` (another slot has older ones). */
@@ -79,7 +98,7 @@ async function scanSlot(
         jumped = true;
         break;
       }
-      if (rows.length === limit || (until && rows.length > 0 && comesAfter(row, until))) {
+      if (rows.length === limit || (until && rows.length > 0 && comparePlaces(row, until) > 0)) {
         noteHead(slot, row);
         return rows;
       }
@@ -92,11 +111,7 @@ async function scanSlot(
 
 function noteHead(slot: Slot, row: DueRow): void {
   // A row written during the scan may have set an earlier head.
-  if (!slot.head || comesAfter(slot.head, row)) slot.head = { band: row.band, at: row.at };
-}
-
-function comesAfter(a: { band: number; at: number }, b: { band: number; at: number }): boolean {
-  return a.band > b.band || (a.band === b.band && a.at > b.at);
+  if (!slot.head || comparePlaces(slot.head, row) > 0) slot.head = { band: row.band, at: row.at };
 }
 
 /** Reads one envelope with its message; an orphaned due row is removed. */

@@ -87,7 +87,7 @@ export class Sweep {
     const now = clock.now();
     const start = keys.message(shard, this.#delayed.get(shard) ?? idAt(0, shard));
     const end = idAt(now - settings.delayNotice, shard);
-    const range = { prefix: ["m", shard], start, end: keys.message(shard, end) };
+    const range = { start, end: keys.message(shard, end) };
     let last: string | undefined;
     let count = 0;
     for await (const { value } of store.reader.list(range, { limit: BATCH, batchSize: 50 })) {
