@@ -24,6 +24,8 @@ const MAX_LOADS = 8;
 
 /** Where the agenda of one shard has been read up to. */
 interface AgendaCursor {
+  /** False until it was looked at once: what comes first is not known before. */
+  read: boolean;
   after: Deno.KvKey | undefined;
   /** Earliest agenda row not read yet that we know of. */
   nextAt: number;
@@ -42,6 +44,8 @@ export class ActiveQueues {
   #inFlight = 0;
   #loads = 0;
   #scanning = false;
+  /** Shards are ours whose agenda was not looked at yet: nothing is handed out, so that order holds. */
+  #unread = false;
   #pendingLoads: [ActiveQueue, number][] = [];
 
   constructor(context: QueueContext) {
@@ -72,7 +76,8 @@ export class ActiveQueues {
 
   /** New shards: their whole agenda is unread. */
   gained(shards: readonly number[]): void {
-    for (const s of shards) this.#agenda.set(s, { after: undefined, nextAt: 0 });
+    for (const s of shards) this.#agenda.set(s, { read: false, after: undefined, nextAt: 0 });
+    this.#unread = true;
   }
 
   /** Our fence fell: nothing in memory is ours. */
@@ -138,7 +143,7 @@ export class ActiveQueues {
   /** Takes the first envelope at hand; loads more where that runs low. */
   take(name: QueueName, want: number): ReadyEnvelope | undefined {
     const queue = this.#queues.get(name);
-    if (!queue || queue.pausedUntil > this.#context.clock.monotonic()) return undefined;
+    if (!queue || this.#unread || queue.pausedUntil > this.#context.clock.monotonic()) return undefined;
     const ready = queue.shift();
     if (ready) {
       this.#readyCount--;
@@ -227,6 +232,11 @@ export class ActiveQueues {
     try {
       for (const [shard, cursor] of this.#agenda) {
         if (cursor.nextAt <= now) await this.#readAgenda(shard, cursor, now);
+        cursor.read = true;
+      }
+      if (this.#unread) {
+        this.#unread = [...this.#agenda.values()].some(({ read }) => !read);
+        for (const queue of this.#queues.values()) this.#announce(queue);
       }
     } finally {
       this.#scanning = false;
@@ -270,7 +280,7 @@ export class ActiveQueues {
   }
 
   #announce(queue: ActiveQueue): void {
-    if (queue.pausedUntil > this.#context.clock.monotonic()) return;
+    if (this.#unread || queue.pausedUntil > this.#context.clock.monotonic()) return;
     if (queue.readyCount > 0 || queue.hasStored) this.#listener(queue.name);
   }
 

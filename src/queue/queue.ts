@@ -38,6 +38,8 @@ export interface QueueOptions {
   readonly routing: (domain: string) => NextHop;
   readonly clock: Clock;
   readonly random: () => number;
+  /** Makes ids that no other process makes. */
+  readonly newSessionId: () => string;
   readonly log: Log;
   /** Told of every event once it is durable. */
   readonly onEvents?: (events: readonly QueueEvent[]) => void;
@@ -102,7 +104,7 @@ export class Queue {
       lease: settings.lease,
       clock,
       log,
-      newId: () => ids.stamp(clock.now()),
+      newId: options.newSessionId,
     });
     const journal = new EventJournal<QueueEvent>(ids, () => clock.now());
     const context: QueueContext = {

@@ -67,6 +67,7 @@ export class TestQueue implements AsyncDisposable {
       routing: createRouting({ localDomains: ["local.test"], routes: [], capture: false }),
       clock,
       random: () => 0.5,
+      newSessionId: () => crypto.randomUUID(),
       log: createLog({
         format: "text",
         level: "warn",
