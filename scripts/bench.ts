@@ -8,8 +8,9 @@
  */
 import { parseArgs } from "node:util";
 import { SinkServer } from "../src/cli/sink_server.ts";
-import { findProgram, run, until } from "../tests/support/epoxi.ts";
+import { findProgram, run } from "../tests/support/epoxi.ts";
 import { LoadConnection, loadMessage } from "../tests/support/load_client.ts";
+import { until } from "../tests/support/until.ts";
 import { allPeers, memoryOf, type Peer } from "./bench_peers.ts";
 
 interface Plan {
@@ -53,7 +54,7 @@ async function measure(peer: Peer, plan: Plan): Promise<Figures> {
     probing.abort();
     const sent = await probe;
     const total = plan.messages + sent.length;
-    await until(`delivery of ${total} messages`, () => sink.counts.messages >= total, DRAIN_LIMIT);
+    await until(`delivery of ${total} messages`, () => sink.counts.messages >= total, undefined, DRAIN_LIMIT);
     const done = performance.now();
     return {
       ...plan,

@@ -1,6 +1,7 @@
 /** The mail servers the benchmark compares: each started fresh, on loopback, with its queue on disk. */
-import { EpoxiProcess, findProgram, freePort, run, until } from "../tests/support/epoxi.ts";
+import { EpoxiProcess, findProgram, freePort, run } from "../tests/support/epoxi.ts";
 import { noPostfix, Postfix, POSTFIX_PROGRAMS } from "../tests/support/postfix.ts";
+import { until } from "../tests/support/until.ts";
 
 /** A started server. */
 export interface Running extends AsyncDisposable {
@@ -72,34 +73,52 @@ function haraka(installed: { dir?: string }): Peer {
       const home = installed.dir ??= await installHaraka();
       const dir = await Deno.makeTempDir({ prefix: "epoxi-haraka-" });
       const port = freePort();
-      const files = {
-        "config/smtp.ini": `listen=127.0.0.1:${port}\n`,
-        "config/me": "haraka.epoxi.test\n",
-        "config/plugins": "bench\n",
-        "config/log.ini": "[main]\nlevel=error\n",
-        "config/outbound.ini": "local_mx_ok=true\nenable_tls=false\n",
-        "plugins/bench.js": HARAKA_PLUGIN(sinkPort),
-      };
-      for (const name of ["config", "plugins", "queue"]) await Deno.mkdir(`${dir}/${name}`);
-      for (const [name, text] of Object.entries(files)) await Deno.writeTextFile(`${dir}/${name}`, text);
+      await configureHaraka(`${home}/node_modules/Haraka/config`, dir, port, sinkPort);
       const child = new Deno.Command("node", {
         args: [`${home}/node_modules/Haraka/bin/haraka`, "-c", dir],
         stdin: "null",
         stdout: "null",
         stderr: "null",
       }).spawn();
-      await until("greeting of Haraka", () => greets(port));
-      return {
+      const running: Running = {
         port,
         pid: child.pid,
         async [Symbol.asyncDispose]() {
-          child.kill("SIGKILL");
+          try {
+            child.kill("SIGKILL");
+          } catch (error) {
+            if (!(error instanceof TypeError)) throw error; // it has ended by itself
+          }
           await child.status;
           await Deno.remove(dir, { recursive: true });
         },
       };
+      try {
+        await until("greeting of Haraka", () => greets(port));
+        return running;
+      } catch (error) {
+        await running[Symbol.asyncDispose]();
+        throw error;
+      }
     },
   };
+}
+
+/** Haraka's own defaults, but for listener, log, plugins and the way out. */
+async function configureHaraka(defaults: string, dir: string, port: number, sinkPort: number): Promise<void> {
+  for (const name of ["config", "plugins", "queue"]) await Deno.mkdir(`${dir}/${name}`);
+  for await (const { name, isFile } of Deno.readDir(defaults)) {
+    if (isFile) await Deno.copyFile(`${defaults}/${name}`, `${dir}/config/${name}`);
+  }
+  const files = {
+    "config/smtp.ini": `listen=127.0.0.1:${port}\n`,
+    "config/me": "haraka.epoxi.test\n",
+    "config/plugins": "bench\n",
+    "config/log.ini": "[main]\nlevel=error\n",
+    "config/outbound.ini": "local_mx_ok=true\nenable_tls=false\n",
+    "plugins/bench.js": HARAKA_PLUGIN(sinkPort),
+  };
+  for (const [name, text] of Object.entries(files)) await Deno.writeTextFile(`${dir}/${name}`, text);
 }
 
 async function installHaraka(): Promise<string> {

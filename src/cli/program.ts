@@ -5,6 +5,7 @@ import { configCommand } from "./config_check.ts";
 import { type CliDeps, CommandFailure, EXIT, UsageError } from "./deps.ts";
 import { devCommand } from "./dev.ts";
 import { findCommand } from "./find.ts";
+import { healthCommand } from "./health.ts";
 import { queueCommand } from "./queue.ts";
 import { sendCommand } from "./send.ts";
 import { serveCommand } from "./serve.ts";
@@ -36,6 +37,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.
     .addCommand(sinkCommand(deps))
     .addCommand(queueCommand(deps))
     .addCommand(findCommand(deps))
+    .addCommand(healthCommand(deps))
     .addCommand(configCommand(deps));
   prepare(program, deps);
   return program;

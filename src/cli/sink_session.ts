@@ -1,5 +1,6 @@
 /** One connection of a sink. Fast before all: it must not be what a load test measures. */
 import { DataScanner } from "../smtp/data_scanner.ts";
+import { LineScanner } from "../smtp/line_scanner.ts";
 import type { ByteConn } from "./deps.ts";
 import type { SinkRules, Stage } from "./sink_rules.ts";
 
@@ -47,8 +48,7 @@ export interface SinkContext {
 }
 
 const LINE_MAX = 4096;
-const LF = 10;
-const CR = 13;
+const NOTHING = new Uint8Array(0);
 
 /** Ends the session: by rule, by QUIT, or after 421. */
 class Hangup extends Error {}
@@ -59,8 +59,7 @@ export class SinkSession {
   #conn: ByteConn;
   #secure: boolean;
   #out = "";
-  /** Start of a line whose end has not come yet. */
-  #rest = "";
+  readonly #lines = new LineScanner(LINE_MAX);
   #from: string | undefined;
   #to: string[] = [];
   #refuseAll = false;
@@ -117,25 +116,24 @@ export class SinkSession {
   }
 
   async #take(bytes: Uint8Array): Promise<void> {
-    let offset = 0;
-    while (offset < bytes.length) {
-      if (this.#scanner) offset += await this.#content(this.#scanner, bytes.subarray(offset));
-      else if (this.#chunkLeft > 0) offset += await this.#chunk(bytes.subarray(offset));
-      else {
-        const end = bytes.indexOf(LF, offset);
-        this.#rest += latin1(bytes, offset, end < 0 ? bytes.length : end);
-        if (this.#rest.length > LINE_MAX) {
-          this.#refuse("500 5.5.2 Line too long");
-          throw new Hangup();
-        }
-        if (end < 0) return;
-        const line = this.#rest;
-        this.#rest = "";
-        offset = end + 1;
-        if (line.charCodeAt(line.length - 1) !== CR) this.#refuse("500 5.5.2 Lines end in CRLF");
-        else if (await this.#command(line.slice(0, -1))) return; // what was sent before TLS is dropped
-      }
+    let rest = bytes;
+    while (rest.length > 0) {
+      if (this.#scanner) rest = rest.subarray(await this.#content(this.#scanner, rest));
+      else if (this.#chunkLeft > 0) rest = rest.subarray(await this.#chunk(rest));
+      else rest = await this.#commands(rest);
     }
+    this.#lines.detach();
+  }
+
+  /** Takes command lines; answers what follows the last one where that is content. */
+  async #commands(bytes: Uint8Array): Promise<Uint8Array> {
+    this.#lines.push(bytes);
+    for (let line = this.#lines.next(); line; line = this.#lines.next()) {
+      if (line.fault) this.#refuse(`500 5.5.2 Expected a line that ends in CRLF: ${line.fault}`);
+      else if (await this.#command(line.text)) this.#lines.takeRest(); // what was sent before TLS is dropped
+      if (this.#scanner || this.#chunkLeft > 0) return this.#lines.takeRest();
+    }
+    return NOTHING;
   }
 
   /** True when the rest of what was read must not be looked at. */
@@ -354,12 +352,6 @@ export class SinkSession {
 }
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
-
-function latin1(bytes: Uint8Array, start: number, end: number): string {
-  return decoder.decode(bytes.subarray(start, end));
-}
-
 /** The path between angle brackets; undefined where there is none. */
 function pathOf(line: string, start: string): string | undefined {
   if (line.slice(0, start.length).toUpperCase() !== start) return undefined;

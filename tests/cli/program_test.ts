@@ -77,6 +77,7 @@ Deno.test("help says how to begin, and every command has examples", async () => 
       ["send"],
       ["sink"],
       ["find"],
+      ["health"],
       ["queue", "list"],
       ["queue", "show"],
       ["queue", "retry"],
@@ -366,6 +367,18 @@ Deno.test("what goes wrong with the API is told with what to do", async () => {
     assert.match(err, said);
   }
   assert.match((await epoxi(["queue", "list", "--api", "here"])).err, /--api here: expected a URL/);
+});
+
+Deno.test("health asks the probe and tells why a server takes no mail", async () => {
+  const good = await epoxi(["health", "--live"], { fetch: () => json({ status: "ok" }) });
+  assert.deepEqual([good.code, good.out, good.asked[0]!.url], [0, "ok\n", "http://127.0.0.1:4000/livez"]);
+  const full = await epoxi(["health", "--api", "http://h:1/"], {
+    fetch: () => json({ reasons: ["disk full"] }, 503),
+  });
+  assert.equal(full.code, 1);
+  assert.match(full.err, /^epoxi: http:\/\/h:1\/readyz: 503 .*disk full/);
+  const gone = await epoxi(["health"], { fetch: () => Promise.reject(new TypeError("refused")) });
+  assert.match(gone.err, /^epoxi: no answer from http:\/\/127\.0\.0\.1:4000\/readyz: refused\n$/);
 });
 
 Deno.test("config check prints what is in force with secrets masked, and every error at once", async () => {

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { parseRules, RuleError } from "../../src/cli/sink_rules.ts";
 import { type SinkEnvelope, type SinkOptions, SinkServer } from "../../src/cli/sink_server.ts";
-import { until } from "../support/epoxi.ts";
 import { LoadConnection, loadMessage } from "../support/load_client.ts";
+import { until } from "../support/until.ts";
 
 interface Kept extends SinkEnvelope {
   readonly content: string;

@@ -1,5 +1,7 @@
 /** The real program as a process of its own, for tests that kill it, watch it or put strangers in front of it. */
 
+import { until } from "./until.ts";
+
 /** How to start it. */
 export interface EpoxiOptions {
   readonly mode?: "serve" | "dev";
@@ -145,32 +147,24 @@ export class EpoxiProcess implements AsyncDisposable {
 
   async #ready(within: number): Promise<void> {
     const url = `${this.api}/readyz`;
-    await until(`answer of ${url}`, async () => {
-      if (this.#exit) throw new Error(`epoxi ended with code ${this.#exit.code}:\n${this.output}`);
-      try {
-        const response = await fetch(url);
-        await response.body?.cancel();
-        return response.ok;
-      } catch (error) {
-        if (error instanceof TypeError) return false; // nobody listens yet
-        throw error;
-      }
-    }, within).catch((error) => {
+    await until(
+      `answer of ${url}`,
+      async () => {
+        if (this.#exit) throw new Error(`epoxi ended with code ${this.#exit.code}:\n${this.output}`);
+        try {
+          const response = await fetch(url);
+          await response.body?.cancel();
+          return response.ok;
+        } catch (error) {
+          if (error instanceof TypeError) return false; // nobody listens yet
+          throw error;
+        }
+      },
+      undefined,
+      within,
+    ).catch((error) => {
       throw new Error(`${error instanceof Error ? error.message : error}\n${this.output}`);
     });
-  }
-}
-
-/** Asks again and again until `condition` holds. Fails by name after `within` milliseconds. */
-export async function until(
-  what: string,
-  condition: () => boolean | Promise<boolean>,
-  within = 20_000,
-): Promise<void> {
-  const start = performance.now();
-  while (!await condition()) {
-    if (performance.now() - start > within) throw new Error(`no ${what} within ${within} ms`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
 

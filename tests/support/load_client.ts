@@ -29,9 +29,15 @@ export class LoadConnection {
   }
 
   /** Sends one message; resolves at its 250. Throws for any other reply, and where the connection is lost. */
-  async send(from: string, to: readonly string[], content: string): Promise<void> {
-    const rcpt = to.map((address) => `RCPT TO:<${address}>\r\n`).join("");
-    await this.#write(`MAIL FROM:<${from}>\r\n${rcpt}DATA\r\n`);
+  async send(
+    from: string,
+    to: readonly string[],
+    content: string,
+    parameters: { readonly mail?: string; readonly rcpt?: string } = {},
+  ): Promise<void> {
+    const { mail = "", rcpt = "" } = parameters;
+    const rcpts = to.map((address) => `RCPT TO:<${address}> ${rcpt}`.trimEnd() + "\r\n").join("");
+    await this.#write(`MAIL FROM:<${from}> ${mail}`.trimEnd() + `\r\n${rcpts}DATA\r\n`);
     await this.#expect(250);
     for (let i = 0; i < to.length; i++) await this.#expect(250);
     await this.#expect(354);

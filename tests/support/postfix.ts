@@ -1,5 +1,6 @@
 /** A Postfix of our own: configuration, queue and ports apart from any the system runs. Needs root. */
-import { findProgram, freePort, run, until } from "./epoxi.ts";
+import { findProgram, freePort, run } from "./epoxi.ts";
+import { until } from "./until.ts";
 
 /** The programs {@linkcode Postfix} needs. */
 export const POSTFIX_PROGRAMS = ["postfix", "postconf"] as const;
