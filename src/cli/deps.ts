@@ -43,13 +43,6 @@ export interface SubmitConnection {
   quit(): Promise<void>;
 }
 
-/** A connection as bytes, in the clear or over TLS. */
-export interface ByteConn {
-  read(buffer: Uint8Array): Promise<number | null>;
-  write(bytes: Uint8Array): Promise<number>;
-  close(): void;
-}
-
 /** Everything the commands are given. */
 export interface CliDeps {
   readonly version: string;
@@ -58,11 +51,6 @@ export interface CliDeps {
   readonly serve: (mode: "serve" | "dev") => Promise<number>;
   /** Opens a connection for `epoxi send`. Throws an `Error` fit to be shown. */
   readonly connect: (target: SubmitTarget) => Promise<SubmitConnection>;
-  /**
-   * Reads a certificate and its key from PEM files, and makes what upgrades an accepted connection to TLS. Throws an
-   * `Error` that names the file.
-   */
-  readonly acceptTls: (certFile: string, keyFile: string) => Promise<(conn: ByteConn) => Promise<ByteConn>>;
   readonly fetch: typeof fetch;
   /** Writes text to standard output and standard error as it is, line ends included. */
   readonly write: (text: string) => void;

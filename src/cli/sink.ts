@@ -2,6 +2,7 @@
 import { Command, Option } from "commander";
 import type { HostPort } from "../config/config.ts";
 import { formatHostPort } from "../config/kinds.ts";
+import { type ByteConn, CertificateStore, startTlsServer } from "../platform/tls_server.ts";
 import { type CliDeps, CommandFailure, UsageError } from "./deps.ts";
 import { dumpInto } from "./sink_dump.ts";
 import { parseRules, RuleError, type RuleTexts, type SinkRules, STAGES } from "./sink_rules.ts";
@@ -55,7 +56,7 @@ Examples:
 }
 
 async function sink(deps: CliDeps, options: SinkCommandOptions): Promise<void> {
-  const startTls = options.tls === undefined ? undefined : await tlsFrom(deps, options.tls);
+  const startTls = options.tls === undefined ? undefined : tlsFrom(options.tls);
   const receive = options.dump === undefined ? undefined : await dumpInto(options.dump).catch((error) => {
     throw new CommandFailure(`--dump ${options.dump}: ${error instanceof Error ? error.message : error}`);
   });
@@ -80,15 +81,16 @@ async function sink(deps: CliDeps, options: SinkCommandOptions): Promise<void> {
   }
 }
 
-async function tlsFrom(deps: CliDeps, text: string) {
+function tlsFrom(text: string): (conn: ByteConn) => Promise<ByteConn> {
   const [cert, key, ...more] = text.split(",");
   if (!cert || !key || more.length > 0) {
     throw new UsageError(`sink: --tls ${text}: expected two files, cert,key`);
   }
   try {
-    return await deps.acceptTls(cert, key);
+    const { context } = CertificateStore.open(cert, key);
+    return (conn) => startTlsServer(conn, context);
   } catch (error) {
-    throw new CommandFailure(`--tls ${text}: ${error instanceof Error ? error.message : error}`);
+    throw new CommandFailure(`--tls: ${error instanceof Error ? error.message : error}`);
   }
 }
 

@@ -1,6 +1,6 @@
 /** A receiver for tests: takes everything, counts it, and misbehaves by rule. */
 import type { HostPort } from "../config/config.ts";
-import type { ByteConn } from "./deps.ts";
+import type { ByteConn } from "../platform/tls_server.ts";
 import type { SinkRules } from "./sink_rules.ts";
 import {
   type SinkContext,

@@ -1,7 +1,7 @@
 /** One connection of a sink. Fast before all: it must not be what a load test measures. */
+import { type ByteConn, writeAll } from "../platform/tls_server.ts";
 import { DataScanner } from "../smtp/data_scanner.ts";
 import { LineScanner } from "../smtp/line_scanner.ts";
-import type { ByteConn } from "./deps.ts";
 import type { SinkRules, Stage } from "./sink_rules.ts";
 
 /** Who sends a message to whom, as the dialog says it. */
@@ -347,7 +347,7 @@ export class SinkSession {
     if (this.#out === "") return;
     const bytes = encoder.encode(this.#out);
     this.#out = "";
-    for (let sent = 0; sent < bytes.length;) sent += await this.#conn.write(bytes.subarray(sent));
+    await writeAll(this.#conn, bytes);
   }
 }
 

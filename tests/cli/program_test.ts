@@ -49,7 +49,6 @@ async function epoxi(args: string[], fakes: Fakes = {}) {
         quit: () => Promise.resolve(),
       });
     },
-    acceptTls: () => Promise.reject(new Error("no TLS in this test")),
     fetch: async (url, init) => {
       const headers = Object.fromEntries(new Headers(init?.headers));
       asked.push({ method: init?.method ?? "GET", url: String(url), headers });
@@ -113,6 +112,7 @@ Deno.test("wrong usage ends with 2, says what was expected, and shows no stack t
       [["send", "--to", "a@b.test", "--header", "From: x@y.test"], /is set from the other parts/],
       [["send", "--to", "a@b.test", "--file", "x", "--subject", "y"], /--subject can't be given with it/],
       [["sink", "--reply", "x=1"], /--reply x=1: expected/],
+      [["sink", "--tls", "cert.pem"], /expected two files, cert,key/],
       [["queue", "retry"], /name ids, or give/],
       [["queue", "hold", "abc", "--all"], /not both/],
       [["queue", "delete", "--all"], /needs --yes/],

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { createTransport } from "nodemailer";
+import { CertificateStore, startTlsServer } from "../../src/platform/tls_server.ts";
 import { parseRules, RuleError } from "../../src/cli/sink_rules.ts";
 import { type SinkEnvelope, type SinkOptions, SinkServer } from "../../src/cli/sink_server.ts";
 import { LoadConnection, loadMessage } from "../support/load_client.ts";
@@ -148,6 +150,18 @@ Deno.test("closing a sink ends a tarpit at once", async () => {
   await until("connection", () => sink.counts.open === 1);
   await sink.close();
   assert.deepEqual(await heard, []);
+});
+
+Deno.test("a sink takes mail over STARTTLS from a client of another make", async () => {
+  const file = (name: string) => new URL(`../support/tls/test_only_${name}.pem`, import.meta.url).pathname;
+  const { context } = CertificateStore.open(file("cert"), file("key"));
+  const { sink, kept } = start({ startTls: (conn) => startTlsServer(conn, context) });
+  await using _sink = sink;
+  const { host, port } = sink.address;
+  const transport = createTransport({ host, port, requireTLS: true, tls: { rejectUnauthorized: false } });
+  await transport.sendMail({ from: "a@a.test", to: "b@b.test", subject: "over TLS", text: "hello" });
+  transport.close();
+  assert.match(kept[0]!.content, /^Subject: over TLS\r$/m);
 });
 
 Deno.test("many connections at once lose nothing", async () => {
