@@ -1,0 +1,325 @@
+/** One transaction over an open connection: MAIL, RCPT, DATA (or BDAT), with an answer for each recipient. */
+import { encodeCommand } from "../smtp/command.ts";
+import { DotStuffer } from "../smtp/dot_stuffer.ts";
+import type { Extensions } from "../smtp/extension.ts";
+import type { MailParameters, RcptParameters } from "../smtp/command.ts";
+import { formatReply, type Reply } from "../smtp/reply.ts";
+import { SmtpClientError, type SmtpConnection, type Stage } from "./client.ts";
+
+/** What is sent. */
+export interface OutgoingMail {
+  /** "" is the null reverse-path. */
+  readonly reversePath: string;
+  readonly recipients: readonly { readonly address: string; readonly parameters?: RcptParameters }[];
+  readonly size: number;
+  readonly body: "7BIT" | "8BITMIME" | "BINARYMIME";
+  readonly smtpUtf8: boolean;
+  readonly requireTls: boolean;
+  readonly ret?: "FULL" | "HDRS";
+  readonly envid?: string;
+  /** The whole content where it is at hand, else it is streamed. */
+  readonly bytes: Uint8Array | undefined;
+  content(): AsyncIterable<Uint8Array>;
+}
+
+/** What came of one recipient. */
+export interface RecipientResult {
+  readonly accepted: boolean;
+  readonly stage: Stage;
+  /** The server's reply that decided; absent when it gave none. */
+  readonly reply?: Reply;
+  /** Our own words where there is no reply. */
+  readonly problem?: string;
+  readonly fault?: SmtpClientError["fault"];
+  /** `x.y.z` for a problem found by us. */
+  readonly status?: string;
+  /** A problem that will not go away: what the server lacks, the message needs. */
+  readonly permanent?: boolean;
+  /** The connection was lost after the final dot: it may have been delivered. */
+  readonly inDoubt?: boolean;
+  readonly dsnPassedOn?: boolean;
+}
+
+/** Content up to this size goes out in one write with its end. */
+const ONE_WRITE = 64 * 1024;
+
+/**
+ * Sends one message. Never throws for what the network or the server does: each recipient's result tells. A
+ * connection that is lost, or out of step, is marked broken; otherwise it is ready for the next transaction.
+ */
+export async function sendMail(connection: SmtpConnection, mail: OutgoingMail): Promise<RecipientResult[]> {
+  const unfit = unfitness(connection, mail);
+  if (unfit) return mail.recipients.map(() => unfit);
+  const limit = connection.extensions.limits.rcptMax ?? mail.recipients.length;
+  const results: RecipientResult[] = [];
+  for (let i = 0; i < mail.recipients.length; i += limit) {
+    const part = limit >= mail.recipients.length
+      ? mail
+      : { ...mail, recipients: mail.recipients.slice(i, i + limit) };
+    const transaction = new Transaction(connection, part);
+    try {
+      results.push(...await transaction.run());
+    } catch (error) {
+      if (!(error instanceof SmtpClientError)) connection.destroy();
+      results.push(...transaction.interrupted(error));
+    }
+    if (connection.broken && results.length < mail.recipients.length) {
+      const rest: RecipientResult = {
+        accepted: false,
+        stage: "mail",
+        problem: "connection lost",
+        fault: "closed",
+      };
+      while (results.length < mail.recipients.length) results.push(rest);
+    }
+  }
+  return results;
+}
+
+/** What the message needs and the server lacks; nothing is sent then. */
+function unfitness({ extensions, tls }: SmtpConnection, mail: OutgoingMail): RecipientResult | undefined {
+  const fail = (status: string, problem: string): RecipientResult => ({
+    accepted: false,
+    stage: "mail",
+    status,
+    problem,
+    permanent: true,
+  });
+  if (mail.smtpUtf8 && !extensions.has("SMTPUTF8")) {
+    return fail("5.6.7", "the next host does not offer SMTPUTF8, which this message needs");
+  }
+  if (mail.body === "8BITMIME" && !extensions.has("8BITMIME")) {
+    return fail("5.6.3", "the next host does not offer 8BITMIME, which this message needs");
+  }
+  if (mail.body === "BINARYMIME" && !(extensions.has("BINARYMIME") && extensions.has("CHUNKING"))) {
+    return fail("5.6.3", "the next host does not offer BINARYMIME, which this message needs");
+  }
+  if (mail.requireTls && !(tls?.verified && extensions.has("REQUIRETLS"))) {
+    return fail(
+      "5.7.30",
+      "the next host does not offer REQUIRETLS over verified TLS, which the sender asked for",
+    );
+  }
+  if (extensions.maxSize !== undefined && mail.size > extensions.maxSize) {
+    return fail(
+      "5.3.4",
+      `message of ${mail.size} bytes is larger than the next host takes (${extensions.maxSize})`,
+    );
+  }
+  return undefined;
+}
+
+class Transaction {
+  readonly #connection: SmtpConnection;
+  readonly #mail: OutgoingMail;
+  readonly #results: (RecipientResult | undefined)[];
+  #stage: Stage = "mail";
+  /** The final dot (or last chunk) is out, its reply is not in. */
+  #inDoubt = false;
+
+  constructor(connection: SmtpConnection, mail: OutgoingMail) {
+    this.#connection = connection;
+    this.#mail = mail;
+    this.#results = mail.recipients.map(() => undefined);
+  }
+
+  async run(): Promise<RecipientResult[]> {
+    const { extensions } = this.#connection;
+    const chunked = this.#mail.body === "BINARYMIME";
+    const go = extensions.has("PIPELINING") && !chunked
+      ? await this.#pipelined()
+      : await this.#stepwise(!chunked);
+    if (go) {
+      if (chunked) await this.#sendChunks();
+      else await this.#sendData();
+    } else if (!this.#connection.broken) await this.#reset();
+    return this.#results as RecipientResult[];
+  }
+
+  /** Results where `error` ended the transaction: what is decided stays. */
+  interrupted(error: unknown): RecipientResult[] {
+    const known = error instanceof SmtpClientError;
+    const lost: RecipientResult = {
+      accepted: false,
+      stage: known ? error.stage : this.#stage,
+      problem: known
+        ? error.message
+        : `reading the message failed: ${error instanceof Error ? error.message : error}`,
+      fault: known ? error.fault : "local",
+      ...(this.#inDoubt ? { inDoubt: true } : {}),
+    };
+    return this.#results.map((result) => result ?? lost);
+  }
+
+  /** MAIL, every RCPT and DATA in one write (RFC 2920). True when the content may follow. */
+  async #pipelined(): Promise<boolean> {
+    const connection = this.#connection;
+    let text = this.#mailCommand();
+    for (const recipient of this.#mail.recipients) text += this.#rcptCommand(recipient);
+    await connection.transmit("mail", text + "DATA\r\n");
+    const mail = await connection.receive("mail");
+    if (mail.code !== 250) this.#decideAll("mail", mail);
+    for (let i = 0; i < this.#results.length && !connection.broken; i++) {
+      this.#decideRecipient(i, await connection.receive("rcpt"));
+    }
+    if (connection.broken) {
+      this.#decideAll("mail", mail);
+      return false;
+    }
+    this.#stage = "data";
+    const data = await connection.receive("data");
+    if (data.code === 354) {
+      if (this.#open) return true;
+      // RFC 2920 §3.1: the server wants content though it took no recipient: end it at once.
+      await connection.transmit("dot", ".\r\n");
+      await connection.receive("dot");
+      return false;
+    }
+    this.#decideAll("data", data);
+    return false;
+  }
+
+  async #stepwise(data: boolean): Promise<boolean> {
+    const connection = this.#connection;
+    await connection.transmit("mail", this.#mailCommand());
+    const mail = await connection.receive("mail");
+    if (mail.code !== 250) {
+      this.#decideAll("mail", mail);
+      return false;
+    }
+    for (const [i, recipient] of this.#mail.recipients.entries()) {
+      await connection.transmit("rcpt", this.#rcptCommand(recipient));
+      const reply = await connection.receive("rcpt");
+      this.#decideRecipient(i, reply);
+      if (connection.broken) {
+        this.#decideAll("rcpt", reply);
+        return false;
+      }
+    }
+    if (!this.#open) return false;
+    if (!data) return true;
+    this.#stage = "data";
+    await connection.transmit("data", "DATA\r\n");
+    const reply = await connection.receive("data");
+    if (reply.code === 354) return true;
+    this.#decideAll("data", reply);
+    return false;
+  }
+
+  async #sendData(): Promise<void> {
+    const connection = this.#connection;
+    const stuffer = new DotStuffer();
+    const { bytes } = this.#mail;
+    this.#stage = "dot";
+    if (bytes && bytes.length <= ONE_WRITE) {
+      const stuffed = stuffer.push(bytes);
+      const end = stuffer.end();
+      const whole = new Uint8Array(stuffed.length + end.length);
+      whole.set(stuffed);
+      whole.set(end, stuffed.length);
+      this.#inDoubt = true;
+      await connection.transmitBytes("dot", whole);
+    } else {
+      await this.#stream((chunk) => connection.transmitBytes("data", stuffer.push(chunk)));
+      this.#inDoubt = true;
+      await connection.transmitBytes("dot", stuffer.end());
+    }
+    this.#finish(await connection.receive("dot"));
+  }
+
+  /** BDAT chunks (RFC 3030), each answered before the next. */
+  async #sendChunks(): Promise<void> {
+    const connection = this.#connection;
+    this.#stage = "data";
+    let held: Uint8Array | undefined;
+    const send = async (chunk: Uint8Array, last: boolean) => {
+      await connection.transmit("data", `BDAT ${chunk.length}${last ? " LAST" : ""}\r\n`);
+      if (last) this.#inDoubt = true;
+      await connection.transmitBytes("data", chunk);
+      return await connection.receive(last ? "dot" : "data");
+    };
+    let refused: Reply | undefined;
+    await this.#stream(async (chunk) => {
+      if (held && !refused) {
+        const reply = await send(held, false);
+        if (reply.code !== 250) refused = reply;
+      }
+      held = chunk.slice();
+    });
+    if (refused) {
+      this.#decideAll("data", refused);
+      if (!connection.broken) await this.#reset();
+      return;
+    }
+    this.#finish(await send(held ?? new Uint8Array(0), true));
+  }
+
+  async #stream(write: (chunk: Uint8Array) => Promise<void>): Promise<void> {
+    try {
+      const { bytes } = this.#mail;
+      if (bytes) await write(bytes);
+      else for await (const chunk of this.#mail.content()) await write(chunk);
+    } catch (error) {
+      // Content that breaks off must never be ended as if it were whole.
+      this.#connection.destroy();
+      throw error;
+    }
+  }
+
+  #finish(reply: Reply): void {
+    this.#inDoubt = false;
+    const accepted = reply.code >= 200 && reply.code < 300;
+    const dsnPassedOn = this.#connection.extensions.has("DSN");
+    for (const [i, result] of this.#results.entries()) {
+      this.#results[i] = result ??
+        { accepted, stage: "dot", reply, ...(accepted && dsnPassedOn ? { dsnPassedOn } : {}) };
+    }
+  }
+
+  async #reset(): Promise<void> {
+    await this.#connection.transmit("mail", "RSET\r\n");
+    const reply = await this.#connection.receive("mail");
+    if (reply.code !== 250) this.#connection.broken = true;
+  }
+
+  get #open(): boolean {
+    return this.#results.includes(undefined);
+  }
+
+  #decideRecipient(i: number, reply: Reply): void {
+    const accepted = reply.code === 250 || reply.code === 251 || reply.code === 252;
+    if (!accepted) this.#results[i] ??= { accepted: false, stage: "rcpt", reply };
+  }
+
+  #decideAll(stage: Stage, reply: Reply): void {
+    for (const [i, result] of this.#results.entries()) {
+      this.#results[i] = result ?? { accepted: false, stage, reply };
+    }
+  }
+
+  #mailCommand(): string {
+    const { extensions } = this.#connection;
+    const { reversePath, size, body, smtpUtf8, requireTls, ret, envid } = this.#mail;
+    const dsn = extensions.has("DSN");
+    const parameters: MailParameters = {
+      ...(extensions.has("SIZE") ? { size } : {}),
+      ...(body !== "7BIT" && extensions.has("8BITMIME") ? { body } : {}),
+      ...(smtpUtf8 ? { smtpUtf8: true } : {}),
+      ...(requireTls ? { requireTls: true } : {}),
+      ...(dsn && ret ? { ret } : {}),
+      ...(dsn && envid !== undefined ? { envid } : {}),
+    };
+    return encodeCommand({ verb: "MAIL", reversePath, parameters }) + "\r\n";
+  }
+
+  #rcptCommand({ address, parameters }: OutgoingMail["recipients"][number]): string {
+    const known: Extensions = this.#connection.extensions;
+    const given = parameters && known.has("DSN") ? parameters : {};
+    return encodeCommand({ verb: "RCPT", forwardPath: address, parameters: given }) + "\r\n";
+  }
+}
+
+/** One line for people: the reply that decided, or our own words. */
+export function describeResult(result: RecipientResult): string {
+  return result.reply ? formatReply(result.reply) : result.problem ?? "no reply";
+}
