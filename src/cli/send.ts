@@ -70,7 +70,12 @@ function sessionOptions(command: Command): void {
       "file that holds user:password (kept off the command line, where others see it)",
     )
     .option("--helo <name>", "name for EHLO (default: this machine's)")
-    .option("--timeout <duration>", "wait for each answer", durationValue, 60_000)
+    .addOption(
+      new Option("--timeout <duration>", "wait for each answer").argParser(durationValue).default(
+        60_000,
+        "1m",
+      ),
+    )
     .option("--count <n>", "send that many messages and sum up", integerValue(1, 100_000_000), 1)
     .option("--concurrency <n>", "connections at a time, for --count", integerValue(1, 10_000), 1)
     .option("-q, --quiet", "print failures only")
