@@ -19,6 +19,8 @@ export interface TlsByteConn extends ByteConn {
 }
 
 const READ_SIZE = 16_384;
+/** Milliseconds that close_notify may take. */
+const CLOSE_TIMEOUT = 1_000;
 
 /**
  * Makes the handshake as the server. The plain connection belongs to the result, and is closed when this fails.
@@ -105,11 +107,14 @@ class TlsConn implements TlsByteConn {
   close(): void {
     this.#ended = true;
     this.#wake?.();
-    // end() sends close_notify; the raw stream goes once that is out, or at once where it cannot be sent.
-    this.#socket.end(() => {
+    // end() sends close_notify; a client that does not read is not waited for.
+    const gone = () => {
+      clearTimeout(timer);
       this.#socket.destroy();
       this.#raw.destroy();
-    });
+    };
+    const timer = setTimeout(gone, CLOSE_TIMEOUT);
+    this.#socket.end(gone);
   }
 }
 

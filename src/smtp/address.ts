@@ -119,13 +119,14 @@ function insidePath(text: string): string {
 
 function withoutRoute(text: string, options: AddressOptions): string {
   if (!text.startsWith("@")) return text;
-  const colon = text.indexOf(":", text.indexOf("[") < 0 ? 0 : text.lastIndexOf("]"));
-  if (colon < 0) throw new AddressError('expected ":" after the source route');
-  for (const hop of text.slice(0, colon).split(",")) {
+  // Colons inside an address literal do not end the route.
+  const route = /^(?:\[[^\]]*\]|[^:\[\]])*:/.exec(text)?.[0];
+  if (!route) throw new AddressError('expected ":" after the source route');
+  for (const hop of route.slice(0, -1).split(",")) {
     if (!hop.startsWith("@")) throw new AddressError('expected "@" before each domain of the source route');
     checkDomain(hop.slice(1), options);
   }
-  return text.slice(colon + 1);
+  return text.slice(route.length);
 }
 
 function dotString(text: string, options: AddressOptions): { localPart: string; rest: string } {
