@@ -17,6 +17,8 @@ const MAX_CONNECTIONS = 2_000;
 
 export interface DeliveryOptions {
   readonly config: Config;
+  /** False: only static routes and local mailboxes are delivered to. */
+  readonly mxAllowed: boolean;
   readonly nodeId: string;
   readonly work: Work;
   readonly resolver: Resolver;
@@ -65,7 +67,7 @@ export function startDelivery(options: DeliveryOptions): Delivery {
       work,
       log,
       hostname: config.hostname,
-      route: { ...config, resolver, random },
+      route: { ...config, mxAllowed: options.mxAllowed, resolver, random },
       random,
       plaintext: new PlaintextHosts(clock),
       timeouts: options.timeouts ?? DEFAULT_TIMEOUTS,

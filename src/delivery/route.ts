@@ -31,7 +31,8 @@ export interface RouteOptions {
   readonly deliveryPrivate: "deny" | "allow";
   /** Our name; taken out of MX lists. */
   readonly hostname: string;
-  /** Addresses we listen on; where DNS leads to one of them at our own port, it leads back to us. */
+  /** False when our name is none that the world's hosts would believe. */
+  readonly mxAllowed: boolean;
   readonly random: () => number;
 }
 
@@ -49,6 +50,13 @@ export async function findSite(hop: NextHop, options: RouteOptions, signal?: Abo
     return { name: `[${hop.host}]:${hop.port}`, hosts: [{ name: hop.host, port: hop.port, trusted: true }] };
   }
   if (hop.kind !== "mx") throw new TypeError(`${hop.kind} is no SMTP next hop`);
+  if (!options.mxAllowed) {
+    throw deferred(
+      "4.3.5",
+      `EPOXI_HOSTNAME "${options.hostname}" is no full domain name: nothing is sent to MX hosts`,
+      "local fault",
+    );
+  }
   const port = options.deliveryPort;
   const literal = literalAddress(hop.domain);
   if (literal) return { name: hop.domain, hosts: [{ name: literal, port, trusted: false }] };
@@ -153,6 +161,10 @@ function failed(status: string, reply: string): NoRoute {
   return new NoRoute({ kind: "failed", scope: "destination", status, reply, fromRemote: false });
 }
 
-function deferred(status: string, reply: string, reason: "dns" | "network" = "network"): NoRoute {
+function deferred(
+  status: string,
+  reply: string,
+  reason: NonNullable<Outcome["reason"]> = "network",
+): NoRoute {
   return new NoRoute({ kind: "deferred", scope: "destination", status, reply, fromRemote: false, reason });
 }
