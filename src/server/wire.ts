@@ -110,7 +110,8 @@ export class Wire {
 
   /** Reads content into `buffer`; undefined at the end. Bytes that come renew the client's time. */
   async readInto(buffer: Uint8Array): Promise<Uint8Array | undefined> {
-    const size = await this.#conn.read(buffer);
+    this.#reading = true;
+    const size = await this.#conn.read(buffer).finally(() => this.#reading = false);
     if (size === null) return undefined;
     this.#progress += size;
     if (this.#progress >= PROGRESS) this.restartTimer();
