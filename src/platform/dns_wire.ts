@@ -1,4 +1,5 @@
 /** One DNS question to one server: UDP first, TCP where the answer does not fit (RFC 1035, 6891, 7766). */
+import { Buffer } from "node:buffer";
 import packet, { type Answer, type DecodedPacket } from "dns-packet";
 
 /** Record types asked for. */
@@ -139,7 +140,7 @@ async function readExactly(conn: Deno.Conn, length: number): Promise<Uint8Array>
 function decode(bytes: Uint8Array, { id, name, type }: Question): DecodedPacket | undefined {
   let answer: DecodedPacket;
   try {
-    answer = packet.decode(bytes as Parameters<typeof packet.decode>[0]);
+    answer = packet.decode(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length));
   } catch {
     return undefined;
   }
