@@ -41,6 +41,8 @@ export class Lane {
   readonly #context: LaneContext;
   readonly #queues: QueueName[] = [];
   #next = 0;
+  /** Until then (monotonic) the site is left alone. */
+  #pausedUntil = 0;
   #workers = 0;
   #idle: ((claim: Claim | undefined) => void)[] = [];
   #settling = 0;
@@ -227,16 +229,20 @@ export class Lane {
   }
 
   async #giveUp(claim: Claim, outcome: Outcome | undefined): Promise<void> {
-    const { work, random, signal } = this.#context;
+    const { work, signal } = this.#context;
     if (!outcome || signal.aborted) return work.release(claim, "shutdown");
     this.problem = outcome.reply;
-    const pause = outcome.kind === "deferred" ? this.window.failed(random) : 0;
-    const queues = new Set([...this.#queues, claim.envelope.queue]);
-    if (pause > 0) {
-      this.#queues.length = 0;
-      for (const queue of queues) work.pause(queue, pause);
-    }
+    if (outcome.kind === "deferred") this.#pause(claim.envelope.queue);
     await this.#settle(claim, claim.envelope.recipients.map(() => outcome), 0);
+  }
+
+  /** Leaves the site alone. Connections that fail at the same time count as one failure. */
+  #pause(queue: QueueName): void {
+    const { work, random } = this.#context;
+    const now = performance.now();
+    if (this.#pausedUntil <= now) this.#pausedUntil = now + this.window.failed(random);
+    const queues = new Set([...this.#queues.splice(0), queue]);
+    for (const each of queues) work.pause(each, this.#pausedUntil - now);
   }
 
   async #deliver(connection: SmtpConnection, claim: Claim): Promise<void> {
