@@ -179,6 +179,10 @@ function queueMetrics(metrics: Metrics, queue: Queue): void {
     return new Map([["queues", queues], ["ready", ready], ["in_flight", inFlight]]);
   });
   metrics.gauge("epoxi_ready_bytes", "Bytes of bodies kept ready in memory.", () => queue.counts.readyBytes);
+  metrics.gauge("epoxi_process_memory_bytes", "Memory of the JavaScript engine.", () => {
+    const { heapTotal, heapUsed, external } = Deno.memoryUsage();
+    return new Map([["heap_total", heapTotal], ["heap_used", heapUsed], ["external", external]]);
+  });
   metrics.gauge("epoxi_process_resident_bytes", "Resident set size.", () => Deno.memoryUsage().rss);
 }
 

@@ -256,8 +256,10 @@ export class ActiveQueues {
 
   #hold(queue: ActiveQueue, ready: ReadyEnvelope): void {
     const slot = queue.slot(ready.shard);
+    const key = envelopeKey(ready.message.id, ready.envelope.n);
+    if (slot.inMemory.has(key)) return;
     slot.busy++;
-    slot.inMemory.add(envelopeKey(ready.message.id, ready.envelope.n));
+    slot.inMemory.add(key);
     queue.push(ready);
     this.#readyCount++;
     this.#readyBytes += ready.bytes?.length ?? 0;

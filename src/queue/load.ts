@@ -47,7 +47,9 @@ export async function loadDue(
         break;
       }
       const part = rows.slice(i, i + PARALLEL_READS);
-      for (const ready of await Promise.all(part.map((row) => readEnvelope(context, slot, row)))) {
+      for (
+        const ready of await Promise.all(part.map((row) => readEnvelope(context, queue.name, slot, row)))
+      ) {
         if (!ready) continue;
         found.push(ready);
         budget -= ready.bytes?.length ?? 0;
@@ -114,31 +116,39 @@ function noteHead(slot: Slot, row: DueRow): void {
   if (!slot.head || comparePlaces(slot.head, row) > 0) slot.head = { band: row.band, at: row.at };
 }
 
-/** Reads one envelope with its message; an orphaned due row is removed. */
+/**
+ * Reads one envelope with its message. All rows come from one snapshot, taken after the scan: a due row that was
+ * settled in between is gone from it. Undefined for such a row, and for one whose message is gone, which is removed.
+ */
 async function readEnvelope(
   context: QueueContext,
+  name: string,
   slot: Slot,
   row: DueRow,
 ): Promise<ReadyEnvelope | undefined> {
   const { reader } = context.store;
   const { shard } = slot;
-  const [messageEntry, envelopeEntry] = await Promise.all([
-    reader.get(keys.message(shard, row.id)),
-    row.ownRow ? reader.get(keys.envelope(shard, row.id, row.n)) : undefined,
+  const due = keys.due(shard, name, row.band, row.at, row.id, row.n);
+  const [dueEntry, messageEntry, envelopeEntry] = await reader.getMany([
+    due,
+    keys.message(shard, row.id),
+    keys.envelope(shard, row.id, row.n),
   ]);
+  if (dueEntry.value === null) return undefined;
   const stored = messageEntry.value === null ? undefined : decodeMessage(messageEntry.value);
-  const envelope: Envelope | undefined = envelopeEntry
-    ? envelopeEntry.value === null ? undefined : decodeEnvelope(envelopeEntry.value)
-    : stored?.envelope;
+  const envelope: Envelope | undefined = envelopeEntry.value === null
+    ? stored?.envelope
+    : decodeEnvelope(envelopeEntry.value);
   if (!stored || !envelope || envelope.at !== row.at) {
-    // Settled between the scan and the read, or moved to another time: its own row tells.
+    context.log.error("orphaned due row removed", { id: row.id, queue: name });
+    await context.writer.commit({ shard, mutations: [{ key: due }], fenced: true });
     return undefined;
   }
   return {
     message: stored.message,
     envelope,
     shard,
-    ownRow: row.ownRow,
+    ownRow: envelopeEntry.value !== null,
     bytes: stored.message.report ? undefined : stored.body?.slice(),
     chunks: stored.chunks,
   };

@@ -326,3 +326,38 @@ Deno.test("find by recipient, sender and Message-ID, whatever the letter case", 
     assert.deepEqual(found.map(({ id }) => id), [upload.id], query);
   }
 });
+
+Deno.test("deferring and loading at the same time never bring an envelope into memory twice", async () => {
+  await using test = await TestQueue.open({ schedule: [10], readyMemory: 2_000 });
+  const body = "Subject: x\r\n\r\n" + "y".repeat(900) + "\r\n";
+  for (let i = 0; i < 40; i++) await test.accept({ reversePath: "" }, body);
+  const open = new Set<string>();
+  const attempts = new Map<string, number>();
+  const settling: Promise<void>[] = [];
+  let delivered = 0;
+  await test.until("all deliveries", () => {
+    for (
+      let claim = test.queue.work.take("one.test", 8);
+      claim;
+      claim = test.queue.work.take("one.test", 8)
+    ) {
+      const { id } = claim.message;
+      assert.ok(!open.has(id), `${id} was handed out twice`);
+      open.add(id);
+      const attempt = (attempts.get(id) ?? 0) + 1;
+      attempts.set(id, attempt);
+      assert.equal(claim.envelope.recipients[0]!.attempts, attempt - 1);
+      // The claim counts as open until its settle has been asked for; from then on the queue may hand it out again.
+      const kind = attempt < 6 ? "deferred" : "delivered";
+      settling.push(
+        test.queue.work.settle(claim, [outcome(kind, kind === "deferred" ? "450 4.2.1 x" : "250 ok")]),
+      );
+      void settling.at(-1)!.then(() => open.delete(id));
+      if (kind === "delivered") delivered++;
+    }
+    return delivered === 40;
+  }, 3);
+  await Promise.all(settling);
+  for (const prefix of ["m", "e", "d"]) assert.deepEqual(await test.rows(prefix), [], prefix);
+  assert.equal(test.queue.total("messages"), 0);
+});
