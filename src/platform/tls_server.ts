@@ -29,7 +29,10 @@ const CLOSE_TIMEOUT = 1_000;
  */
 export async function startTlsServer(conn: ByteConn, secureContext: SecureContext): Promise<TlsByteConn> {
   const raw = duplexOf(conn);
+  // Errors may come more than once, and after the first nobody waits: unheard they would end the process.
+  raw.on("error", () => {});
   const socket = new TLSSocket(raw as never, { isServer: true, secureContext });
+  socket.on("error", () => {});
   try {
     await new Promise<void>((resolve, reject) => {
       socket.once("secure", resolve);
@@ -39,7 +42,6 @@ export async function startTlsServer(conn: ByteConn, secureContext: SecureContex
       raw.once("close", () => reject(new Error("connection closed during the TLS handshake")));
     });
   } catch (error) {
-    socket.on("error", () => {});
     socket.destroy();
     raw.destroy();
     throw error;

@@ -100,14 +100,9 @@ export class Connection {
     const { hostname } = this.#context;
     if (this.#implicitTls) {
       if (!await this.#handshake()) return false;
-    } else if (await this.#wire.speaksFirst()) {
-      const { client } = this.#session;
-      if (!client.trusted) {
-        this.#reject(EARLY_TALKER, "connect");
-        this.#wire.reply(EARLY_TALKER);
-        return false;
-      }
-      this.#context.log.debug("client speaks before the greeting", { client: client.address });
+    } else if (!this.#session.client.trusted && await this.#wire.speaksFirst()) {
+      this.#end(EARLY_TALKER, "connect");
+      return false;
     }
     // RFC 2034 §4: the greeting has no enhanced status.
     this.#wire.reply(reply(220, undefined, `${hostname} ESMTP Epoxi`));
@@ -287,7 +282,6 @@ export class Connection {
     this.#reject(answer, verb);
     this.#wire.reply(answer);
     this.#ended = true;
-    return undefined;
   }
 
   #reject(answer: Reply, verb: string): void {

@@ -83,8 +83,8 @@ export class Wire {
   }
 
   /**
-   * Whether the client speaks already: bytes that are there at accept are seen within one turn of the event loop.
-   * What was read is given out by the next {@linkcode read}.
+   * Whether the client speaks already: bytes that are there at accept are seen within one turn of the event loop,
+   * which a timer of 0 takes (1 to 2 ms; nothing shorter lets a read end). What was read is given out by the next {@linkcode read}.
    */
   async speaksFirst(): Promise<boolean> {
     let spoke = false;

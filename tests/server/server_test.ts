@@ -28,6 +28,8 @@ import {
 } from "../support/smtp_server.ts";
 import { until } from "../support/until.ts";
 
+const encodeText = (text: string) => new TextEncoder().encode(text);
+
 async function greeted(server: TestServer): Promise<LineClient> {
   const client = await LineClient.connect(server.port);
   await client.reply();
@@ -237,6 +239,46 @@ Deno.test("a silent TLS handshake is ended", async () => {
     clock.advance(31_000);
     await until("closed", () => server.sessions === 0, () => clock.advance(1_000));
     conn.close();
+  });
+});
+
+Deno.test("broken TLS handshakes end their own connection and nothing else", async () => {
+  const failures: string[] = [];
+  const log: Log = { ...silentLog, info: (event) => failures.push(event) };
+  await withServer(
+    { tls: true, implicitTls: true, log, config: { maxConnectionsPerClient: 100 } },
+    async (server) => {
+      const hello = Uint8Array.fromHex("16030100c8010000c40303" + "00".repeat(60));
+      for (const bytes of [encodeText("EHLO c.example\r\n".repeat(100)), hello, new Uint8Array(0)]) {
+        for (let i = 0; i < 5; i++) {
+          const conn = await Deno.connect({ hostname: "127.0.0.1", port: server.port });
+          if (bytes.length > 0) await conn.write(bytes);
+          if (i % 2 === 0) await conn.closeWrite();
+          conn.close();
+        }
+      }
+      await until("all closed", () => server.sessions === 0 && failures.length === 15);
+      const client = await LineClient.connectTls(server.port);
+      await client.reply();
+      assert.match(await client.command("QUIT"), /^221/);
+      client.close();
+      await until("closed", () => server.sessions === 0);
+    },
+  );
+});
+
+Deno.test("a client lost in the middle of a message over TLS leaves nothing", async () => {
+  await withServer({ implicitTls: true }, async (server) => {
+    const client = await LineClient.connectTls(server.port);
+    await client.reply();
+    await client.command("EHLO c.example");
+    await client.command("MAIL FROM:<a@b.example>");
+    await client.command("RCPT TO:<user@local.test>");
+    await client.command("DATA");
+    await client.send("half");
+    client.close();
+    await until("closed", () => server.sessions === 0);
+    assert.equal(server.acceptor.aborted, 1);
   });
 });
 
