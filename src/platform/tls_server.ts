@@ -1,6 +1,7 @@
 /** TLS on accepted connections, STARTTLS and implicit alike: `Deno.startTls` is for clients only. */
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { Duplex } from "node:stream";
+import { setImmediate } from "node:timers";
 import { createSecureContext, type SecureContext, TLSSocket } from "node:tls";
 
 /** The part of `Deno.Conn` a dialog needs, in the clear or over TLS. */
@@ -28,7 +29,8 @@ const CLOSE_TIMEOUT = 1_000;
  * @throws {Error} when the handshake fails.
  */
 export async function startTlsServer(conn: ByteConn, secureContext: SecureContext): Promise<TlsByteConn> {
-  const raw = duplexOf(conn);
+  let onEnd = () => {};
+  const raw = duplexOf(conn, () => onEnd());
   // Errors may come more than once, and after the first nobody waits: unheard they would end the process.
   raw.on("error", () => {});
   const socket = new TLSSocket(raw as never, { isServer: true, secureContext });
@@ -37,16 +39,22 @@ export async function startTlsServer(conn: ByteConn, secureContext: SecureContex
     await new Promise<void>((resolve, reject) => {
       socket.once("secure", resolve);
       socket.once("error", reject);
-      socket.once("close", () => reject(new Error("connection closed during the TLS handshake")));
       raw.once("error", reject);
-      raw.once("close", () => reject(new Error("connection closed during the TLS handshake")));
+      const closed = () => reject(new Error("connection closed during the TLS handshake"));
+      socket.once("close", closed);
+      raw.once("close", closed);
+      // TLSSocket does not always notice that no more bytes will come.
+      onEnd = closed;
     });
   } catch (error) {
     socket.destroy();
     raw.destroy();
     throw error;
   }
-  return new TlsConn(socket, raw);
+  const secured = new TlsConn(socket, raw);
+  // What came before the end is decrypted first.
+  onEnd = () => setImmediate(() => secured.noMoreBytes());
+  return secured;
 }
 
 class TlsConn implements TlsByteConn {
@@ -77,6 +85,12 @@ class TlsConn implements TlsByteConn {
     raw.on("close", () => end());
   }
 
+  /** The client sends nothing more; what is decrypted already can still be read. */
+  noMoreBytes(): void {
+    this.#ended = true;
+    this.#wake?.();
+  }
+
   async read(buffer: Uint8Array): Promise<number | null> {
     for (;;) {
       const chunk = this.#rest ?? this.#socket.read() as Uint8Array | null;
@@ -95,7 +109,9 @@ class TlsConn implements TlsByteConn {
 
   write(bytes: Uint8Array): Promise<number> {
     return new Promise((resolve, reject) => {
-      if (this.#ended) return reject(this.#error ?? new Error("connection is closed"));
+      if (this.#error || this.#socket.destroyed) {
+        return reject(this.#error ?? new Error("connection is closed"));
+      }
       const gone = () => reject(this.#error ?? new Error("connection closed while writing"));
       this.#socket.once("close", gone);
       this.#socket.write(bytes, (error) => {
@@ -120,13 +136,16 @@ class TlsConn implements TlsByteConn {
   }
 }
 
-/** A node stream over a connection, which it owns. */
-function duplexOf(conn: ByteConn): Duplex {
+/** A node stream over a connection, which it owns. `onEnd` hears of the end as soon as it is read. */
+function duplexOf(conn: ByteConn, onEnd: () => void): Duplex {
   const buffer = new Uint8Array(READ_SIZE);
   return new Duplex({
     read() {
       conn.read(buffer).then(
-        (size) => this.push(size === null ? null : buffer.slice(0, size)),
+        (size) => {
+          this.push(size === null ? null : buffer.slice(0, size));
+          if (size === null) onEnd();
+        },
         (error) => this.destroy(error as Error),
       );
     },

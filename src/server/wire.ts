@@ -48,6 +48,7 @@ export class Wire {
   #reading = false;
   #writing = false;
   #closed = false;
+  #onClose: (() => void) | undefined;
 
   /** @param timeout milliseconds a client may take for one step. */
   constructor(conn: ByteConn, clock: Clock, timeout: number) {
@@ -143,11 +144,23 @@ export class Wire {
     }
   }
 
-  /** Puts TLS in the place of the plain connection. @throws when `upgrade` does. */
+  /**
+   * Puts TLS in the place of the plain connection.
+   * @throws when `upgrade` does, or when this is closed meanwhile.
+   */
   async upgrade(upgrade: (conn: ByteConn) => Promise<ByteConn>): Promise<void> {
-    const secured = await upgrade(this.#conn);
-    if (this.#closed) secured.close();
-    this.#conn = secured;
+    const closed = Promise.withResolvers<never>();
+    this.#onClose = () => closed.reject(new Error("connection closed during the TLS handshake"));
+    const upgraded = upgrade(this.#conn);
+    try {
+      this.#conn = await Promise.race([upgraded, closed.promise]);
+    } catch (error) {
+      // A handshake that ends after all finds nobody.
+      upgraded.then((conn) => conn.close(), () => {});
+      throw error;
+    } finally {
+      this.#onClose = undefined;
+    }
   }
 
   /** Says a last word, if the client may be listening, and closes. The pending read then ends. Never throws. */
@@ -162,6 +175,7 @@ export class Wire {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#onClose?.();
     try {
       this.#conn.close();
     } catch {
