@@ -12,9 +12,13 @@ import { envelopeKey } from "./rows.ts";
 
 /** Queues in memory at most; further ones wait in the agenda. */
 const MAX_QUEUES = 20_000;
-/** Envelopes at hand at most: of all queues, and of one. */
-const MAX_READY = 20_000;
+/**
+ * Envelopes at hand at most: of all queues, of one, and of one while half of the room is taken, so that queues whose
+ * hosts are slow do not take all of it.
+ */
+const MAX_READY = 10_000;
 const MAX_READY_PER_QUEUE = 1_000;
+const FAIR_SHARE = 50;
 /** An idle queue stays this long, so that steady traffic does not write agenda rows for each message. */
 const LINGER = 5_000;
 /** Agenda rows read in one go. */
@@ -118,7 +122,8 @@ export class ActiveQueues {
       return;
     }
     const size = ready.bytes?.length ?? 0;
-    const room = this.#readyCount < MAX_READY && queue.readyCount < MAX_READY_PER_QUEUE &&
+    const share = this.#readyCount < MAX_READY / 2 ? MAX_READY_PER_QUEUE : FAIR_SHARE;
+    const room = this.#readyCount < MAX_READY && queue.readyCount < share &&
       this.#readyBytes + size <= this.#context.settings.readyMemory;
     const paused = queue.pausedUntil > this.#context.clock.monotonic();
     if (queue.hasStored || queue.loading || paused || !room) {

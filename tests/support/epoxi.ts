@@ -20,7 +20,15 @@ const CHECKOUT = new URL("../../", import.meta.url).pathname;
 /** The command that runs this checkout, without the subcommand. */
 export function fromSource(): string[] {
   const allowed = ["net", "read", "write", "env", "sys"].map((name) => `--allow-${name}`);
-  return [Deno.execPath(), "run", "--no-prompt", "--quiet", ...allowed, `${CHECKOUT}main.ts`];
+  return [
+    Deno.execPath(),
+    "run",
+    "--v8-flags=--heap-growing-percent=30",
+    "--no-prompt",
+    "--quiet",
+    ...allowed,
+    `${CHECKOUT}main.ts`,
+  ];
 }
 
 /** A port of 127.0.0.1 nobody listens on just now. */
