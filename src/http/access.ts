@@ -11,6 +11,8 @@ export interface HttpEnv {
   Bindings: {
     /** Address of the client; undefined for a listener that has none. */
     readonly client?: string;
+    /** Aborts when the server stops: streams end then. */
+    readonly closing?: AbortSignal;
   };
   Variables: {
     /** Name of the token, or `local` where there are none. */

@@ -25,7 +25,7 @@ export function capturedRoutes(options: HttpOptions, access: Access): Hono<HttpE
     return c.json({ id, ...await parsed(await collect(await contentOf(id))) });
   });
   app.get("/v1/captured/:id/raw", read, async (c) => {
-    return streamContent(await contentOf(c.req.param("id")), c.req.param("id"));
+    return streamContent(await contentOf(c.req.param("id")), c.req.param("id"), c.env?.closing);
   });
   app.get("/v1/captured/:id/attachments/:n", read, async (c) => {
     const mail = await parse(await collect(await contentOf(c.req.param("id"))));

@@ -1,8 +1,17 @@
 /** Message content as an answer. */
 
-/** Answers with a message's bytes as a file: never shown by a browser as a page of this origin. */
-export function streamContent(content: AsyncIterable<Uint8Array>, id: string): Response {
-  return new Response(ReadableStream.from(content), {
+/**
+ * Answers with a message's bytes as a file: never shown by a browser as a page of this origin. `closing` breaks the
+ * stream off.
+ */
+export function streamContent(
+  content: AsyncIterable<Uint8Array>,
+  id: string,
+  closing?: AbortSignal,
+): Response {
+  const stream = ReadableStream.from(content)
+    .pipeThrough(new TransformStream<Uint8Array, Uint8Array>(), closing ? { signal: closing } : {});
+  return new Response(stream, {
     headers: fileHeaders("message/rfc822", `${id.replace(/[^\w-]/g, "")}.eml`),
   });
 }

@@ -82,7 +82,7 @@ export function epoxiRoutes(options: HttpOptions, access: Access): Hono<HttpEnv>
 /** Checks what all emails share, so that a fault in it is told once. @throws {DraftError} */
 function prepare(message: EpoxiMessage): Mailing {
   if (message.text === undefined && message.html === undefined && (message.attachments ?? []).length === 0) {
-    throw new DraftError("message.text", "expected text, html or attachments: the message has nothing in it");
+    throw new DraftError("text", "expected text, html or attachments: the message has nothing in it");
   }
   const [to, cc, bcc] = [listOf(message.to, "to"), listOf(message.cc, "cc"), listOf(message.bcc, "bcc")];
   const emails = new Map<string, Email>();
@@ -94,7 +94,7 @@ function prepare(message: EpoxiMessage): Mailing {
   for (const { address } of [...cc, ...bcc]) {
     if (!emails.has(address)) emails.set(address, { address, to: shown });
   }
-  if (emails.size === 0) throw new DraftError("message.to", "expected at least one recipient");
+  if (emails.size === 0) throw new DraftError("to", "expected at least one recipient");
   return {
     from: parseAddress(message.from, "from"),
     cc,

@@ -14,7 +14,6 @@ const TITLES: Readonly<Record<number, string>> = {
   401: "Token needed",
   403: "Not allowed",
   404: "Not found",
-  405: "Method not allowed",
   409: "Conflict",
   413: "Too large",
   415: "Unsupported media type",

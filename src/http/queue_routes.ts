@@ -58,7 +58,7 @@ export function queueRoutes(options: HttpOptions, access: Access): Hono<HttpEnv>
   app.get("/v1/messages/:id/content", admin, async (c) => {
     const content = await queue.content(c.req.param("id"));
     if (!content) throw noMessage(c.req.param("id"));
-    return streamContent(content, c.req.param("id"));
+    return streamContent(content, c.req.param("id"), c.env?.closing);
   });
   for (const kind of ["retry", "hold", "release"] as const) {
     app.post(`/v1/messages/:id/${kind}`, admin, (c) => order(c, kind));

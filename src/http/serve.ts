@@ -19,6 +19,9 @@ export interface ServeOptions {
   readonly log: Log;
 }
 
+/** How long a broken-off answer has to end. */
+const LAST_WORDS_MS = 500;
+
 /** The running listeners. */
 export interface HttpServer {
   /** Where it listens, with the real ports. */
@@ -46,16 +49,16 @@ interface Listener {
  */
 export function serveHttp(app: Hono<HttpEnv>, options: ServeOptions): HttpServer {
   const { http, https, tls, log } = options;
-  const abort = new AbortController();
+  const closing = new AbortController();
   const listeners: Listener[] = [];
   try {
-    for (const address of http) listeners.push(listen(app, "http", address, abort.signal));
+    for (const address of http) listeners.push(listen(app, "http", address, closing.signal));
     for (const address of https) {
       if (!tls) throw new Error(`HTTPS on ${formatHostPort(address)} needs a certificate`);
-      listeners.push(listen(app, "https", address, abort.signal, tls));
+      listeners.push(listen(app, "https", address, closing.signal, tls));
     }
   } catch (error) {
-    abort.abort();
+    for (const { server } of listeners) server.shutdown().catch(() => {});
     throw error;
   }
   for (const { scheme, host, port } of listeners) {
@@ -68,31 +71,48 @@ export function serveHttp(app: Hono<HttpEnv>, options: ServeOptions): HttpServer
         if (old.scheme !== "https") continue;
         // The port is free once the old listener has closed, which is before its last answers are out.
         const finished = old.server.shutdown();
-        listeners[i] = await listenAgain(app, old, abort.signal, files);
+        listeners[i] = await listenAgain(app, old, closing.signal, files);
         finished.catch(() => {});
       }
     },
     async close(graceMs = 5000) {
-      const finished = Promise.all(listeners.map(({ server }) => server.shutdown()));
-      // A stream that never ends would keep a shutdown waiting for ever.
-      const timer = setTimeout(() => abort.abort(), graceMs);
-      await finished.catch(() => {});
-      clearTimeout(timer);
+      const finished = Promise.allSettled(listeners.map(({ server }) => server.shutdown()));
+      // A stream that never ends would keep a shutdown waiting for ever, and so would a handler that is stuck.
+      const late = Promise.withResolvers<void>();
+      const timers = [
+        setTimeout(() => closing.abort(new Error("the server is stopping")), graceMs),
+        setTimeout(late.resolve, graceMs + LAST_WORDS_MS),
+      ];
+      await Promise.race([finished, late.promise]);
+      timers.forEach(clearTimeout);
     },
   };
+}
+
+/**
+ * Breaks off what is being answered. Deno's own listener throws BadResource when the server is shutting down already,
+ * out of reach of any caller, which would end the process.
+ */
+function abortServing(abort: AbortController): void {
+  const ignore = (event: ErrorEvent) => {
+    if (event.error instanceof Deno.errors.BadResource) event.preventDefault();
+  };
+  globalThis.addEventListener("error", ignore);
+  abort.abort();
+  globalThis.removeEventListener("error", ignore);
 }
 
 function listen(
   app: Hono<HttpEnv>,
   scheme: "http" | "https",
   { host, port }: HostPort,
-  signal: AbortSignal,
+  closing: AbortSignal,
   tls?: TlsFiles,
 ): Listener {
   const handler: Deno.ServeHandler<Deno.NetAddr> = (request, { remoteAddr }) => {
-    return app.fetch(request, { client: remoteAddr.hostname });
+    return app.fetch(request, { client: remoteAddr.hostname, closing });
   };
-  const common = { hostname: host, port, signal, onListen() {} };
+  const common = { hostname: host, port, onListen() {} };
   try {
     const server = tls
       ? Deno.serve({ ...common, cert: tls.cert, key: tls.key }, handler)
@@ -113,15 +133,15 @@ function listen(
 async function listenAgain(
   app: Hono<HttpEnv>,
   { host, port }: Listener,
-  signal: AbortSignal,
+  closing: AbortSignal,
   tls: TlsFiles,
 ): Promise<Listener> {
   for (let attempt = 1;; attempt++) {
     try {
-      return listen(app, "https", { host, port }, signal, tls);
+      return listen(app, "https", { host, port }, closing, tls);
     } catch (error) {
       const inUse = error instanceof Error && error.cause instanceof Deno.errors.AddrInUse;
-      if (!inUse || attempt === 100 || signal.aborted) throw error;
+      if (!inUse || attempt === 100 || closing.aborted) throw error;
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
   }
