@@ -1,6 +1,6 @@
 /** The composition root: opens everything in order, wires it, and closes it in reverse. */
 import type { Config } from "./config/config.ts";
-import { type Delivery, startDelivery } from "./delivery/delivery.ts";
+import { startDelivery } from "./delivery/delivery.ts";
 import { createHttpApp } from "./http/app.ts";
 import { type HttpServer, serveHttp } from "./http/serve.ts";
 import { openStore, type Store } from "./kv/store.ts";
@@ -56,7 +56,6 @@ async function startNode(config: Config, log: Log, { dataDir, store, opened }: O
   const mxAllowed = isFqdn(config.hostname) || config.mode === "dev";
   for (const warning of config.warnings) log.warn("configuration", { warning });
   const routing = createRouting({ ...config, capture: config.mode === "dev" });
-  let delivery: Delivery | undefined;
   const observe = observer(log, metrics);
   const queue = await Queue.open({
     store,
@@ -69,7 +68,6 @@ async function startNode(config: Config, log: Log, { dataDir, store, opened }: O
     newSessionId: () => crypto.randomUUID(),
     log,
     onEvents: observe,
-    pipelines: () => delivery?.pipelines() ?? [],
   });
   opened.push(() => queue.close());
   queueMetrics(metrics, queue);
@@ -107,7 +105,7 @@ async function startNode(config: Config, log: Log, { dataDir, store, opened }: O
       : {}),
   });
   opened.push(() => http.close(1_000));
-  delivery = startDelivery({
+  const delivery = startDelivery({
     config,
     mxAllowed,
     nodeId: dataDir.nodeId,
@@ -118,6 +116,7 @@ async function startNode(config: Config, log: Log, { dataDir, store, opened }: O
     clock,
     random,
   });
+  queue.pipelines = () => delivery.pipelines();
   for (const { role, host, port } of smtp.addresses) {
     log.info("listening", { protocol: role, address: `${host.includes(":") ? `[${host}]` : host}:${port}` });
   }

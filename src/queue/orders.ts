@@ -1,12 +1,13 @@
 /** Orders from the API: left in the store by anyone, applied by the shard's owner. */
 import { keys } from "../kv/keys.ts";
-import { decodeRecord, encodeRecord } from "../kv/record.ts";
+import { decodeRecord } from "../kv/record.ts";
 import type { Mutation } from "../kv/writer.ts";
 import type { AdminEvent } from "../telemetry/event.ts";
 import type { ActiveQueues } from "./active.ts";
 import { readMessage } from "./body.ts";
 import { commit, COUNTERS, type QueueContext } from "./context.ts";
 import type { Envelope, Recipient } from "./model.ts";
+import type { Order } from "./order.ts";
 import { readEnvelopes } from "./read.ts";
 import { deleteAll } from "./remove.ts";
 import { requeueKept } from "./replay.ts";
@@ -20,21 +21,6 @@ import {
   withoutHold,
 } from "./rows.ts";
 import type { Settle } from "./settle.ts";
-
-export type OrderKind = "retry" | "hold" | "release" | "cancel" | "replay" | "purge";
-
-/** One order as it lies in the store. */
-export interface Order {
-  readonly kind: OrderKind;
-  readonly id: string;
-  /** Who gave it: a token's name, or `local`. */
-  readonly by: string;
-}
-
-/** Key and value of an order; `seq` sorts by time. */
-export function orderRow(order: Order, seq: string): Mutation & { value: Uint8Array } {
-  return { key: keys.command(shardOfMessage(order.id), seq), value: encodeRecord(order) };
-}
 
 /** Applies orders to the shards we own. */
 export class Orders {

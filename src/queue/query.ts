@@ -22,7 +22,7 @@ import { readBody, readContent, readHeader, readMessage } from "./body.ts";
 import { commit, COUNTERS, type QueueContext } from "./context.ts";
 import { eventsOf, findReceived } from "./history.ts";
 import { messageView } from "./message_view.ts";
-import { type OrderKind, orderRow } from "./orders.ts";
+import { type OrderKind, orderRow } from "./order.ts";
 import { readEnvelopes } from "./read.ts";
 import { findKept } from "./replay.ts";
 import { decodeKept, decodeMessage, type KeptKind, type KeptMessage, shardOfMessage } from "./rows.ts";

@@ -43,8 +43,6 @@ export interface QueueOptions {
   readonly log: Log;
   /** Told of every event once it is durable. */
   readonly onEvents?: (events: readonly QueueEvent[]) => void;
-  /** Figures of the delivery side for the node's published status. */
-  readonly pipelines?: () => readonly PipelineView[];
 }
 
 /** How often the agenda and other processes' rows are looked at, in milliseconds. */
@@ -57,6 +55,8 @@ export class Queue {
   readonly acceptor: Acceptor;
   readonly work: Work;
   readonly api: QueueApi;
+  /** Figures of the delivery side for the node's published status. */
+  pipelines: () => readonly PipelineView[] = () => [];
   readonly #context: QueueContext;
   readonly #active: ActiveQueues;
   readonly #accept: Accept;
@@ -202,7 +202,7 @@ export class Queue {
     const { clock, writer } = this.#context;
     this.#health.check();
     const queues = [...this.#active.perQueue()].filter(({ ready, inFlight }) => ready + inFlight > 0);
-    const pipelines = this.#options.pipelines?.() ?? [];
+    const pipelines = this.pipelines();
     if (writer.failure !== undefined) {
       // Nothing is accepted while the store fails, so nothing else would find out that it works again.
       await writer.commit({

@@ -7,7 +7,7 @@ import { readMessage } from "./body.ts";
 import { commit, COUNTERS, type QueueContext } from "./context.ts";
 import { envelopesOf } from "./envelopes.ts";
 import type { Message, Recipient } from "./model.ts";
-import type { Order } from "./orders.ts";
+import type { Order } from "./order.ts";
 import { deleteAll } from "./remove.ts";
 import {
   decodeKept,
