@@ -80,7 +80,7 @@ export function serveHttp(app: Hono<HttpEnv>, options: ServeOptions): HttpServer
       // A stream that never ends would keep a shutdown waiting for ever, and so would a handler that is stuck.
       const late = Promise.withResolvers<void>();
       const timers = [
-        setTimeout(() => closing.abort(new Error("the server is stopping")), graceMs),
+        setTimeout(() => closing.abort("the server is stopping"), graceMs),
         setTimeout(late.resolve, graceMs + LAST_WORDS_MS),
       ];
       await Promise.race([finished, late.promise]);
