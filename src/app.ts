@@ -1,4 +1,5 @@
 /** The composition root: opens everything in order, wires it, and closes it in reverse. */
+import { isFqdn } from "./config/check_config.ts";
 import type { Config } from "./config/config.ts";
 import { startDelivery } from "./delivery/delivery.ts";
 import { createHttpApp } from "./http/app.ts";
@@ -105,6 +106,7 @@ async function startNode(config: Config, log: Log, { dataDir, store, opened }: O
       : {}),
   });
   opened.push(() => http.close(1_000));
+  if (certificates && config.httpsListen.length > 0) opened.push(reloadWith(certificates, config, http, log));
   const delivery = startDelivery({
     config,
     mxAllowed,
@@ -136,6 +138,30 @@ async function startNode(config: Config, log: Log, { dataDir, store, opened }: O
       for (const close of opened.reverse()) await close();
     },
   };
+}
+
+/** How often it is looked whether the SMTP side has read a new certificate, in milliseconds. */
+const CERTIFICATE_INTERVAL = 5_000;
+
+/** Lets HTTPS follow the certificate that the SMTP side reloads. Returns what ends that. */
+function reloadWith(certificates: CertificateStore, config: Config, http: HttpServer, log: Log): () => void {
+  let current = certificates.context;
+  const timer = setInterval(async () => {
+    if (certificates.context === current) return;
+    current = certificates.context;
+    try {
+      await http.reload(await readTls(config));
+    } catch (error) {
+      log.error("https keeps its old certificate", {
+        error: error instanceof Error ? error.message : String(error),
+      });
+    }
+  }, CERTIFICATE_INTERVAL);
+  return () => clearInterval(timer);
+}
+
+async function readTls(config: Config): Promise<{ cert: string; key: string }> {
+  return { cert: await Deno.readTextFile(config.tlsCert!), key: await Deno.readTextFile(config.tlsKey!) };
 }
 
 /** Log lines and figures of what has become durable. */
@@ -192,8 +218,4 @@ async function nameServers(config: Config): Promise<{ host: string; port: number
   } catch {
     return parseResolvConf("");
   }
-}
-
-function isFqdn(hostname: string): boolean {
-  return hostname.includes(".") && !hostname.endsWith(".local") && !hostname.endsWith(".localdomain");
 }

@@ -40,6 +40,13 @@ export function checkConfig(config: Config): SettingError[] {
     const names = routedLocal.map(({ domain }) => domain).join(",");
     refuse("EPOXI_ROUTES", names, "no route for a domain of EPOXI_LOCAL_DOMAINS, whose mail stays here");
   }
+  // Better refused than read and not acted on.
+  if (config.policy !== undefined) {
+    refuse("EPOXI_POLICY", undefined, "to be unset: this version knows no policies yet");
+  }
+  if (config.eventLog !== undefined) {
+    refuse("EPOXI_EVENT_LOG", config.eventLog, "to be unset: this version writes no event files yet");
+  }
   if (config.readyMemory >= config.memoryLimit) {
     refuse("EPOXI_READY_MEMORY", undefined, "less than EPOXI_MEMORY_LIMIT");
   }

@@ -293,13 +293,13 @@ export const SETTINGS = {
     kind: optional(jsonObject),
     default: undefined,
     secret: true,
-    doc: "JSON with policies, mostly given as `EPOXI_POLICY_FILE`.",
+    doc: "Reserved for policies; refused by this version.",
   },
   eventLog: {
     variable: "EPOXI_EVENT_LOG",
     kind: optional(path),
     default: undefined,
-    doc: "Folder for JSONL event files.",
+    doc: "Reserved for a folder of JSONL event files; refused by this version.",
   },
   nodeId: {
     variable: "EPOXI_NODE_ID",

@@ -89,19 +89,6 @@ export function serveHttp(app: Hono<HttpEnv>, options: ServeOptions): HttpServer
   };
 }
 
-/**
- * Breaks off what is being answered. Deno's own listener throws BadResource when the server is shutting down already,
- * out of reach of any caller, which would end the process.
- */
-function abortServing(abort: AbortController): void {
-  const ignore = (event: ErrorEvent) => {
-    if (event.error instanceof Deno.errors.BadResource) event.preventDefault();
-  };
-  globalThis.addEventListener("error", ignore);
-  abort.abort();
-  globalThis.removeEventListener("error", ignore);
-}
-
 function listen(
   app: Hono<HttpEnv>,
   scheme: "http" | "https",
