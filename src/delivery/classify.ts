@@ -2,7 +2,7 @@
 import type { Outcome } from "../queue/model.ts";
 import { formatReply, type Reply } from "../smtp/reply.ts";
 import type { SmtpClientError, Stage } from "./client.ts";
-import type { RecipientResult } from "./transaction.ts";
+import { isTooMany, type RecipientResult } from "./transaction.ts";
 
 /** Outcome of one recipient's result at `host`. */
 export function outcomeOf(result: RecipientResult, host: string): Outcome {
@@ -19,12 +19,12 @@ export function outcomeOf(result: RecipientResult, host: string): Outcome {
     };
   }
   if (reply) {
-    const permanent = reply.code >= 500;
+    const permanent = reply.code >= 500 && !isTooMany(result);
     return {
       kind: permanent ? "failed" : "deferred",
       scope: scopeOf(result.stage, reply),
       reply: formatReply(reply),
-      status: statusOf(reply),
+      status: permanent ? statusOf(reply) : temporary(statusOf(reply)),
       ...remote,
       ...(permanent ? {} : { reason: "remote 4xx" as const }),
     };
@@ -45,7 +45,7 @@ export function outcomeOf(result: RecipientResult, host: string): Outcome {
     reply: result.inDoubt
       ? `${problem} after the message was sent; it may have arrived, and is sent again`
       : problem,
-    status: result.fault === "timeout" ? "4.4.2" : result.fault === "local" ? "4.3.0" : "4.4.2",
+    status: result.fault === "local" ? "4.3.0" : "4.4.2",
     ...remote,
     reason: result.inDoubt ? "in doubt" : result.fault === "local" ? "local fault" : "network",
   };
@@ -61,13 +61,7 @@ export function connectOutcome(error: SmtpClientError, host: string): Outcome {
     kind: "deferred",
     scope: "destination",
     reply: error.message,
-    status: reply
-      ? temporary(statusOf(reply))
-      : fault === "tls"
-      ? "4.7.5"
-      : fault === "timeout"
-      ? "4.4.1"
-      : "4.4.1",
+    status: reply ? temporary(statusOf(reply)) : fault === "tls" ? "4.7.5" : "4.4.1",
     fromRemote: reply !== undefined,
     remoteMta: host,
     reason: reply ? "remote 4xx" : fault === "tls" ? "tls" : fault === "local" ? "local fault" : "network",
@@ -80,7 +74,7 @@ export function statusOf({ code, status }: Reply): string {
 }
 
 function temporary(status: string): string {
-  return status.replace(/^5/, "4");
+  return status.replace(/^[235]/, "4");
 }
 
 /** What else a refusal stops: 421 the whole host, MAIL and the content the message, RCPT its recipient. */

@@ -97,7 +97,7 @@ export async function connectSmtp(options: SmtpConnectOptions): Promise<SmtpConn
 export class SmtpConnection {
   readonly #socket: ClientSocket;
   readonly #options: SmtpConnectOptions;
-  readonly #parser = new ReplyParser();
+  #parser = new ReplyParser();
   #replies: Reply[] = [];
   /** What the server offers (after TLS). */
   extensions: Extensions = NO_EXTENSIONS;
@@ -121,9 +121,17 @@ export class SmtpConnection {
     return this.#socket.tls;
   }
 
-  /** False when the connection has ended or something came unasked, such as a 421. */
+  /**
+   * False when the connection has ended or something came unasked, such as a 421, or a second reply to one command:
+   * from then on no reply could be told from that of another message.
+   */
   get usable(): boolean {
-    return !this.broken && !this.#socket.stale;
+    return !this.broken && !this.#socket.stale && this.#replies.length === 0 && this.#parser.empty;
+  }
+
+  /** A reply, or a part of one, has come that was not read yet. */
+  get answered(): boolean {
+    return this.#replies.length > 0 || this.#socket.readable;
   }
 
   /** Greeting, EHLO, TLS, AUTH. @throws {SmtpClientError} */
@@ -152,7 +160,9 @@ export class SmtpConnection {
     try {
       await this.#socket.write(bytes, this.timeouts.block);
     } catch (error) {
-      throw this.#lost(stage, error);
+      // A server that refuses in the middle and hangs up has told why: the reply is still here to be read.
+      if (!this.answered) throw this.#lost(stage, error);
+      this.broken = true;
     }
   }
 
@@ -218,7 +228,9 @@ export class SmtpConnection {
     await this.transmit("tls", "STARTTLS\r\n");
     const reply = await this.receive("tls");
     if (reply.code !== 220) {
-      if (required || this.broken) throw new SmtpClientError("tls", formatReply(reply), reply, "tls");
+      // 421 is about the connection, not about TLS: nothing to be remembered as broken TLS.
+      if (this.broken) throw rejected("ehlo", reply);
+      if (required) throw new SmtpClientError("tls", formatReply(reply), reply, "tls");
       return;
     }
     await this.#startTls();
@@ -228,8 +240,12 @@ export class SmtpConnection {
   async #startTls(): Promise<void> {
     const { host, verify = false } = this.#options;
     try {
+      // What came in the clear must not be taken for what comes under TLS (CVE-2011-0411).
+      if (this.#replies.length > 0 || !this.#parser.empty) {
+        throw new ReplyError("the server sent more than its reply to STARTTLS in the clear");
+      }
       await this.#socket.startTls({ serverName: host, verify, timeout: this.timeouts.tls });
-      this.#replies = [];
+      this.#parser = new ReplyParser();
     } catch (error) {
       throw this.#lost("tls", error);
     }

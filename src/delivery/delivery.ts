@@ -3,6 +3,7 @@ import { join } from "node:path";
 import type { Config } from "../config/config.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Resolver } from "../platform/dns.ts";
+import { ownAddresses } from "../platform/own_addresses.ts";
 import type { PipelineView } from "../queue/api.ts";
 import type { Outcome, Work } from "../queue/model.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -10,10 +11,16 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import { DEFAULT_TIMEOUTS, type SmtpConnection, type Timeouts } from "./client.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import { Maildir } from "./maildir.ts";
-import { PlaintextHosts } from "./plaintext_hosts.ts";
+import { Remembered } from "./remembered.ts";
 
-/** Outgoing connections at most. */
-const MAX_CONNECTIONS = 2_000;
+/**
+ * Outgoing connections at most: to sites that work, to sites that were never tried, and to sites that failed last.
+ * However many hosts are dead or never greet, there is room left for those that take mail.
+ */
+const MAX_CONNECTIONS = { proven: 2_000, fresh: 1_500, failing: 1_000 };
+/** How long broken TLS, and an address that can't be reached, are remembered, in milliseconds. */
+const REMEMBER_PLAINTEXT = 3_600_000;
+const REMEMBER_UNREACHABLE = 60_000;
 
 export interface DeliveryOptions {
   readonly config: Config;
@@ -67,20 +74,30 @@ export function startDelivery(options: DeliveryOptions): Delivery {
       work,
       log,
       hostname: config.hostname,
-      route: { ...config, mxAllowed: options.mxAllowed, resolver, random },
+      route: {
+        ...config,
+        ownAddresses: ownAddresses(config.smtpListen, config.deliveryPort),
+        mxAllowed: options.mxAllowed,
+        resolver,
+        random,
+      },
       random,
-      plaintext: new PlaintextHosts(clock),
+      clock,
+      plaintext: new Remembered(clock, REMEMBER_PLAINTEXT),
+      unreachable: new Remembered(clock, REMEMBER_UNREACHABLE),
       timeouts: options.timeouts ?? DEFAULT_TIMEOUTS,
       signal: stop.signal,
       open,
-      mayConnect: () => connections < MAX_CONNECTIONS,
+      mayConnect: (window) => {
+        const kind = window.proven ? "proven" : window.failures > 0 ? "failing" : "fresh";
+        return connections < MAX_CONNECTIONS[kind];
+      },
       connected: (change) => connections += change,
       finished(outcomes: readonly Outcome[], duration) {
         for (const { kind } of outcomes) results.add(1, { result: kind });
         if (duration > 0) seconds.observe(duration);
       },
     },
-    clock,
     maildir,
   );
   return {

@@ -1,10 +1,11 @@
 /** Sends each queue that has something to do to its lane, its mailbox, or the captured mail. */
-import type { Clock } from "../platform/clock.ts";
-import { type Claim, type Outcome, type QueueName } from "../queue/model.ts";
+import type { Claim, Outcome, QueueName } from "../queue/model.ts";
 import { parseNextHop } from "../queue/next_hop.ts";
-import { Lane, type LaneContext } from "./lane.ts";
+import type { LaneContext } from "./context.ts";
+import { Lane } from "./lane.ts";
 import type { Maildir } from "./maildir.ts";
 import { findSite, NoRoute, type Site } from "./route.ts";
+import { settleClaim } from "./settle.ts";
 import { Window } from "./window.ts";
 
 /** Sites whose feedback is remembered. */
@@ -15,6 +16,8 @@ const MAX_LOCAL = 16;
 const ROUTE_TTL = 30_000;
 const MAX_ROUTES = 20_000;
 const FIRST_DNS_PAUSE = 1_000;
+/** Envelopes to a domain that takes no mail that are failed at one time, so that they share commits. */
+const MAX_FAILING = 50;
 
 interface KnownRoute {
   readonly site: Site;
@@ -24,7 +27,6 @@ interface KnownRoute {
 /** The dispatcher of one process. */
 export class Dispatcher {
   readonly #context: LaneContext;
-  readonly #clock: Clock;
   readonly #maildir: Maildir;
   readonly #lanes = new Map<string, Lane>();
   readonly #windows = new Map<string, Window>();
@@ -36,9 +38,8 @@ export class Dispatcher {
   #drained: (() => void)[] = [];
   #closing = false;
 
-  constructor(context: LaneContext, clock: Clock, maildir: Maildir) {
+  constructor(context: LaneContext, maildir: Maildir) {
     this.#context = context;
-    this.#clock = clock;
     this.#maildir = maildir;
     context.work.onReady((queue) => this.#ready(queue));
   }
@@ -62,7 +63,7 @@ export class Dispatcher {
     const hop = parseNextHop(queue);
     if (hop.kind === "local" || hop.kind === "capture") return this.#pumpLocal(queue);
     const known = this.#routes.get(queue);
-    if (known && known.until > this.#clock.monotonic()) return this.#lane(known.site).ready(queue);
+    if (known && known.until > this.#context.clock.monotonic()) return this.#lane(known.site).ready(queue);
     if (!this.#routing.has(queue)) void this.#route(queue);
   }
 
@@ -72,7 +73,7 @@ export class Dispatcher {
       const site = await findSite(parseNextHop(queue), this.#context.route, this.#context.signal);
       this.#dnsFailures.delete(queue);
       this.#routes.delete(queue);
-      this.#routes.set(queue, { site, until: this.#clock.monotonic() + ROUTE_TTL });
+      this.#routes.set(queue, { site, until: this.#context.clock.monotonic() + ROUTE_TTL });
       if (this.#routes.size > MAX_ROUTES) this.#routes.delete(this.#routes.keys().next().value!);
       if (!this.#closing) this.#lane(site).ready(queue);
     } catch (error) {
@@ -91,10 +92,18 @@ export class Dispatcher {
   async #noRoute(queue: QueueName, outcome: Outcome): Promise<void> {
     const { work, random } = this.#context;
     const temporary = outcome.kind === "deferred";
-    for (let claim = work.take(queue, temporary ? 1 : 50); claim; claim = work.take(queue, 50)) {
-      await this.#settle(claim, claim.envelope.recipients.map(() => outcome));
+    const atOnce = temporary ? 1 : MAX_FAILING;
+    const failing = new Set<Promise<void>>();
+    while (!this.#closing) {
+      const claim = work.take(queue, atOnce);
+      if (!claim) break;
+      const settled = this.#settle(claim, claim.envelope.recipients.map(() => outcome))
+        .finally(() => failing.delete(settled));
+      failing.add(settled);
       if (temporary) break;
+      if (failing.size >= MAX_FAILING) await Promise.race(failing);
     }
+    await Promise.all(failing);
     if (!temporary) return;
     const failures = this.#dnsFailures.get(queue) ?? 0;
     this.#dnsFailures.set(queue, failures + 1);
@@ -110,7 +119,7 @@ export class Dispatcher {
         this.#windows.set(site.name, window = new Window());
         if (this.#windows.size > MAX_WINDOWS) this.#windows.delete(this.#windows.keys().next().value!);
       }
-      lane = new Lane(site, window, this.#context, this.#clock.now(), (idle) => {
+      lane = new Lane(site, window, this.#context, (idle) => {
         if (this.#lanes.get(site.name) === idle) this.#lanes.delete(site.name);
       });
       this.#lanes.set(site.name, lane);
@@ -144,13 +153,7 @@ export class Dispatcher {
   }
 
   async #settle(claim: Claim, outcomes: readonly Outcome[]): Promise<void> {
-    try {
-      await this.#context.work.settle(claim, outcomes);
-      this.#context.finished(outcomes, 0);
-    } catch (error) {
-      this.#context.log.error("settle failed", { id: claim.message.id, error: text(error) });
-      this.#context.work.release(claim, "local fault");
-    }
+    if (await settleClaim(this.#context, claim, outcomes)) this.#context.finished(outcomes, 0);
   }
 
   #wakeClosing(): void {

@@ -1,11 +1,12 @@
 /** One lane: everything for one site. Its connections are kept and take turns among the site's queues. */
-import type { Claim, Outcome, QueueName, Work } from "../queue/model.ts";
-import type { Log } from "../telemetry/log.ts";
-import { connectOutcome, outcomeOf } from "./classify.ts";
-import { connectSmtp, SmtpClientError, type SmtpConnection, type Timeouts } from "./client.ts";
-import { findAddresses, type Host, NoRoute, type RouteOptions, type Site } from "./route.ts";
-import type { PlaintextHosts } from "./plaintext_hosts.ts";
-import { type OutgoingMail, sendMail } from "./transaction.ts";
+import type { Claim, Outcome, QueueName } from "../queue/model.ts";
+import { outcomeOf } from "./classify.ts";
+import type { SmtpConnection } from "./client.ts";
+import type { LaneContext } from "./context.ts";
+import { openConnection } from "./open.ts";
+import type { Site } from "./route.ts";
+import { settleClaim } from "./settle.ts";
+import { type OutgoingMail, type RecipientResult, sendMail } from "./transaction.ts";
 import { CEILING, type Window } from "./window.ts";
 
 /** A connection that waits for more is kept this long, in milliseconds. */
@@ -14,39 +15,22 @@ const IDLE = 5_000;
 const MAX_MESSAGES = 1_000;
 /** Settles of one lane that wait for their commit at most: more means the store is slower than the network. */
 const MAX_SETTLING = 200;
-/** Connection attempts for one message at most, over all hosts and addresses. */
-const MAX_ATTEMPTS = 10;
-
-/** What the lanes of one process share. */
-export interface LaneContext {
-  readonly work: Work;
-  readonly log: Log;
-  readonly hostname: string;
-  readonly route: RouteOptions;
-  readonly random: () => number;
-  readonly plaintext: PlaintextHosts;
-  readonly timeouts: Timeouts;
-  /** Aborts when connections must end now. */
-  readonly signal: AbortSignal;
-  /** Global bound of connections. */
-  mayConnect(): boolean;
-  connected(change: 1 | -1): void;
-  /** Connections past EHLO, so that they can be broken off. */
-  readonly open: Set<SmtpConnection>;
-  finished(outcomes: readonly Outcome[], seconds: number): void;
-}
+/** Queues looked at for one claim at most: the others have their turn with the next. */
+const MAX_LOOKS = 64;
 
 /** Connections of one site. */
 export class Lane {
   readonly #context: LaneContext;
+  /** Queues that have something, taking turns from `#next` on. */
   readonly #queues: QueueName[] = [];
+  readonly #listed = new Set<QueueName>();
   #next = 0;
-  /** Until then (monotonic) the site is left alone. */
-  #pausedUntil = 0;
   #workers = 0;
+  /** Workers that have a connection. */
+  #established = 0;
   #idle: ((claim: Claim | undefined) => void)[] = [];
   #settling = 0;
-  #settled: (() => void)[] = [];
+  #changed: (() => void)[] = [];
   #closing = false;
   readonly startedAt: number;
   /** Last trouble, for the status. */
@@ -56,11 +40,10 @@ export class Lane {
     readonly site: Site,
     readonly window: Window,
     context: LaneContext,
-    now: number,
     readonly onIdle: (lane: Lane) => void,
   ) {
     this.#context = context;
-    this.startedAt = now;
+    this.startedAt = context.clock.now();
   }
 
   get connections(): number {
@@ -69,12 +52,26 @@ export class Lane {
 
   /** Something of `queue` can be taken. */
   ready(queue: QueueName): void {
-    if (!this.#queues.includes(queue)) this.#queues.push(queue);
-    this.pump();
+    const pause = this.window.pauseLeft(this.#now());
+    if (pause > 0) {
+      this.#context.work.pause(queue, pause);
+    } else if (!this.#listed.has(queue)) {
+      this.#listed.add(queue);
+      this.#queues.push(queue);
+    }
+    this.#pump();
+    this.#checkIdle();
+  }
+
+  /** Ends idle connections; busy ones end after their transaction. Resolves when all is ended and recorded. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    for (const waiting of this.#idle.splice(0)) waiting(undefined);
+    while (this.#workers > 0 || this.#settling > 0) await this.#change();
   }
 
   /** Puts idle connections to work, and opens new ones as far as the window allows. */
-  pump(): void {
+  #pump(): void {
     while (!this.#closing && (this.#idle.length > 0 || this.#mayGrow())) {
       const claim = this.#take();
       if (!claim) return;
@@ -84,33 +81,27 @@ export class Lane {
     }
   }
 
-  /** Ends idle connections; busy ones end after their transaction. Resolves when all have ended. */
-  async close(): Promise<void> {
-    this.#closing = true;
-    for (const waiting of this.#idle.splice(0)) waiting(undefined);
-    while (this.#workers > 0) await new Promise<void>((resolve) => this.#settled.push(resolve));
-  }
-
   #mayGrow(): boolean {
-    return this.#workers < this.window.size && this.#context.mayConnect();
+    return this.#workers < this.window.size && this.#settling < MAX_SETTLING &&
+      this.#context.mayConnect(this.window);
   }
 
   /** The next envelope, the queues taking turns. */
   #take(): Claim | undefined {
     const { work } = this.#context;
-    for (let i = 0; i < this.#queues.length;) {
-      const at = this.#next % this.#queues.length;
-      const queue = this.#queues[at]!;
+    const queues = this.#queues;
+    for (let looks = 0; looks < MAX_LOOKS && queues.length > 0; looks++) {
+      const at = this.#next % queues.length;
+      const queue = queues[at]!;
       // Enough for every connection to have one in hand and one waiting.
-      const claim = work.take(queue, this.window.failures > 0 ? 1 : CEILING * 2);
-      if (claim) {
-        this.#next = at + 1;
-        return claim;
-      }
-      if (work.hasWork(queue)) {
-        this.#next = at + 1;
-        i++;
-      } else this.#queues.splice(at, 1);
+      const claim = work.take(queue, this.window.proven ? CEILING * 2 : 1);
+      this.#next = at + 1;
+      if (claim) return claim;
+      if (work.hasWork(queue)) continue;
+      this.#listed.delete(queue);
+      queues[at] = queues.at(-1)!;
+      queues.pop();
+      this.#next = at;
     }
     return undefined;
   }
@@ -119,42 +110,66 @@ export class Lane {
   async #run(first: Claim): Promise<void> {
     this.#workers++;
     this.#context.connected(1);
-    let connection: SmtpConnection | undefined;
+    const held: { claim: Claim | undefined; connection: SmtpConnection | undefined } = {
+      claim: first,
+      connection: undefined,
+    };
     try {
-      let claim: Claim | undefined = first;
-      let sent = 0;
-      while (claim) {
-        if (connection && (!connection.usable || sent >= MAX_MESSAGES)) {
-          await this.#quit(connection);
-          connection = undefined;
-          sent = 0;
-        }
-        connection ??= await this.#connect(claim);
-        if (!connection) return;
-        this.#context.open.add(connection);
-        await this.#deliver(connection, claim);
-        sent++;
-        claim = connection.usable || !this.#closing ? await this.#nextClaim() : undefined;
-      }
+      await this.#serve(held);
     } catch (error) {
       this.#context.log.error("lane failed", { site: this.site.name, error: text(error) });
+      if (held.claim) this.#context.work.release(held.claim, "local fault");
     } finally {
-      if (connection) await this.#quit(connection);
+      if (held.connection) await this.#quit(held.connection);
       this.#workers--;
       this.#context.connected(-1);
-      for (const wake of this.#settled.splice(0)) wake();
-      if (this.#workers === 0) this.onIdle(this);
-      else this.pump();
+      this.#changes();
+      this.#pump();
+      this.#checkIdle();
+    }
+  }
+
+  async #serve(held: { claim: Claim | undefined; connection: SmtpConnection | undefined }): Promise<void> {
+    let sent = 0;
+    while (held.claim) {
+      const { claim } = held;
+      if (held.connection && (!held.connection.usable || sent >= maxMessages(held.connection))) {
+        await this.#quit(held.connection);
+        held.connection = undefined;
+      }
+      if (!held.connection) {
+        const { connection, failure } = await openConnection(this.site, this.#context, claim);
+        if (!connection) {
+          held.claim = undefined;
+          return await this.#giveUp(claim, failure);
+        }
+        held.connection = connection;
+        this.#context.open.add(connection);
+        this.#established++;
+        sent = 0;
+      }
+      const began = this.#now();
+      const results = await sendMail(held.connection, outgoing(claim));
+      // A kept connection may have been closed by the other side just now: that says nothing of the message.
+      if (sent > 0 && results.every(isStale) && !this.#context.signal.aborted) {
+        held.connection.destroy();
+        continue;
+      }
+      sent++;
+      held.claim = undefined;
+      this.#finish(held.connection, claim, results, began);
+      held.claim = await this.#nextClaim();
     }
   }
 
   async #quit(connection: SmtpConnection): Promise<void> {
+    this.#established--;
     await connection.quit();
     this.#context.open.delete(connection);
   }
 
   async #nextClaim(): Promise<Claim | undefined> {
-    while (this.#settling >= MAX_SETTLING) await new Promise<void>((resolve) => this.#settled.push(resolve));
+    while (this.#settling >= MAX_SETTLING) await this.#change();
     if (this.#closing || this.#workers > this.window.size) return undefined;
     const claim = this.#take();
     if (claim) return claim;
@@ -171,85 +186,40 @@ export class Lane {
     });
   }
 
-  /** Connects to the first host that takes us. Undefined: none did, the claim is settled and the site left alone. */
-  async #connect(claim: Claim): Promise<SmtpConnection | undefined> {
-    let failure: { outcome: Outcome } | undefined;
-    let attempts = 0;
-    for (const host of this.site.hosts) {
-      let addresses: string[];
-      try {
-        addresses = await findAddresses(host, this.#context.route, this.#context.signal);
-      } catch (error) {
-        if (!(error instanceof NoRoute)) throw error;
-        // A host that can't be used says less than one that could not be reached.
-        failure ??= error;
-        continue;
-      }
-      for (const address of addresses) {
-        if (attempts++ >= MAX_ATTEMPTS) break;
-        try {
-          return await this.#open(host, address);
-        } catch (error) {
-          if (!(error instanceof SmtpClientError)) throw error;
-          failure = { outcome: connectOutcome(error, host.name) };
-          this.#context.log.info("connect failed", {
-            id: claim.message.id,
-            queue: claim.envelope.queue,
-            mx: host.name,
-            address,
-            stage: error.stage,
-            reply: error.message,
-          });
-        }
-      }
-    }
-    await this.#giveUp(claim, failure?.outcome);
-    return undefined;
-  }
-
-  async #open(host: Host, address: string): Promise<SmtpConnection> {
-    const { hostname, plaintext, timeouts, signal } = this.#context;
-    const key = `${host.name}:${host.port}`;
-    const options = { host: host.name, address, port: host.port, hostname, timeouts, signal };
-    const clear = plaintext.has(key);
-    try {
-      return await connectSmtp({ ...options, tls: clear ? "never" : "opportunistic" });
-    } catch (error) {
-      if (!(error instanceof SmtpClientError) || error.stage !== "tls" || clear || signal.aborted) {
-        throw error;
-      }
-      // Opportunistic TLS that breaks is worse than none: once more in the clear, and remembered (RFC 7435).
-      this.#context.log.warn("tls failed, falling back to the clear", {
-        mx: host.name,
-        reply: error.message,
-      });
-      plaintext.add(key);
-      return await connectSmtp({ ...options, tls: "never" });
-    }
-  }
-
+  /** No host took a connection. */
   async #giveUp(claim: Claim, outcome: Outcome | undefined): Promise<void> {
     const { work, signal } = this.#context;
     if (!outcome || signal.aborted) return work.release(claim, "shutdown");
+    if (outcome.kind === "deferred" && this.#established > 0) {
+      // Other connections work, so it is this one that is too many: they will take its message.
+      this.window.crowded(this.#established, this.#now());
+      return work.release(claim, "backoff");
+    }
     this.problem = outcome.reply;
     if (outcome.kind === "deferred") this.#pause(claim.envelope.queue);
     await this.#settle(claim, claim.envelope.recipients.map(() => outcome), 0);
   }
 
-  /** Leaves the site alone. Connections that fail at the same time count as one failure. */
+  /** Leaves the site alone for a while. */
   #pause(queue: QueueName): void {
     const { work, random } = this.#context;
-    const now = performance.now();
-    if (this.#pausedUntil <= now) this.#pausedUntil = now + this.window.failed(random);
-    const queues = new Set([...this.#queues.splice(0), queue]);
-    for (const each of queues) work.pause(each, this.#pausedUntil - now);
+    const pause = this.window.failed(random, this.#now());
+    this.#listed.clear();
+    for (const each of new Set([...this.#queues.splice(0), queue])) work.pause(each, pause);
   }
 
-  async #deliver(connection: SmtpConnection, claim: Claim): Promise<void> {
-    const began = performance.now();
-    const results = await sendMail(connection, outgoing(claim));
+  #finish(
+    connection: SmtpConnection,
+    claim: Claim,
+    results: readonly RecipientResult[],
+    began: number,
+  ): void {
+    const { log, signal, work } = this.#context;
+    // Broken off by our own end before anything was decided: it was no attempt.
+    if (signal.aborted && results.every(({ reply, inDoubt }) => !reply && !inDoubt)) {
+      return work.release(claim, "shutdown");
+    }
     const outcomes = results.map((result) => outcomeOf(result, connection.host));
-    const { log } = this.#context;
     log.debug("attempt", {
       id: claim.message.id,
       queue: claim.envelope.queue,
@@ -258,34 +228,49 @@ export class Lane {
       tls: connection.tls?.protocol ?? "none",
       reply: outcomes[0]?.reply,
     });
-    if (outcomes.some(({ reason }) => reason === "in doubt")) {
-      log.warn("in doubt", { id: claim.message.id, mx: connection.host, reply: outcomes[0]?.reply });
-    }
-    if (outcomes.some(({ kind, scope }) => kind === "delivered" || scope === "recipient")) {
-      this.window.succeeded();
-    } else if (outcomes.every(({ scope, kind }) => scope === "destination" && kind === "deferred")) {
-      const pause = this.window.failed(this.#context.random);
-      for (const queue of new Set([...this.#queues, claim.envelope.queue])) {
-        this.#context.work.pause(queue, pause);
-      }
-    }
-    void this.#settle(claim, outcomes, (performance.now() - began) / 1000);
+    const doubtful = outcomes.find(({ reason }) => reason === "in doubt");
+    if (doubtful) log.warn("in doubt", { id: claim.message.id, mx: connection.host, reply: doubtful.reply });
+    if (outcomes.some(({ scope }) => scope === "destination")) {
+      this.problem = outcomes.find(({ scope }) => scope === "destination")!.reply;
+      // The other connections tell for themselves whether the whole host is in trouble.
+      if (this.#established > 1) this.window.crowded(this.#established - 1, this.#now());
+      else this.#pause(claim.envelope.queue);
+    } else if (outcomes.some(({ fromRemote }) => fromRemote)) this.window.succeeded(this.#now());
+    void this.#settle(claim, outcomes, (this.#now() - began) / 1000);
   }
 
-  /** Never throws: what can't be recorded goes back as it was. */
   async #settle(claim: Claim, outcomes: readonly Outcome[], seconds: number): Promise<void> {
     this.#settling++;
-    try {
-      await this.#context.work.settle(claim, outcomes);
-      this.#context.finished(outcomes, seconds);
-    } catch (error) {
-      this.#context.log.error("settle failed", { id: claim.message.id, error: text(error) });
-      this.#context.work.release(claim, "local fault");
-    } finally {
-      this.#settling--;
-      for (const wake of this.#settled.splice(0)) wake();
-    }
+    if (await settleClaim(this.#context, claim, outcomes)) this.#context.finished(outcomes, seconds);
+    this.#settling--;
+    this.#changes();
+    this.#checkIdle();
   }
+
+  #checkIdle(): void {
+    if (this.#workers === 0 && this.#settling === 0 && this.#queues.length === 0) this.onIdle(this);
+  }
+
+  #now(): number {
+    return this.#context.clock.monotonic();
+  }
+
+  #change(): Promise<void> {
+    return new Promise((resolve) => this.#changed.push(resolve));
+  }
+
+  #changes(): void {
+    for (const wake of this.#changed.splice(0)) wake();
+  }
+}
+
+function maxMessages({ extensions }: SmtpConnection): number {
+  return Math.min(MAX_MESSAGES, extensions.limits.mailMax ?? MAX_MESSAGES);
+}
+
+/** Lost, or told to go away, at the first command. */
+function isStale({ stage, reply, fault }: RecipientResult): boolean {
+  return stage === "mail" && (reply ? reply.code === 421 : fault === "closed" || fault === "network");
 }
 
 /** A claim as the SMTP client sends it. */

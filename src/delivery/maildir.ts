@@ -2,9 +2,12 @@
  * Local delivery into Maildirs: written in `tmp`, synced, moved to `new`, the folder synced (qmail's maildir(5)).
  * Content is kept byte for byte, with its CRLF line ends: IMAP servers read both, and signatures stay true.
  */
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { Clock } from "../platform/clock.ts";
 import type { Claim, Outcome } from "../queue/model.ts";
+
+/** Mailboxes whose folders are remembered as made. */
+const MAX_MADE = 10_000;
 
 export interface MaildirOptions {
   /** Folder that holds `<domain>/<user>`. */
@@ -21,6 +24,8 @@ export interface MaildirOptions {
 export class Maildir {
   readonly #options: MaildirOptions;
   readonly #mailboxes: ReadonlySet<string>;
+  /** Folders known to be on disk, with their names in the folders above. */
+  readonly #made = new Set<string>();
   #count = 0;
 
   constructor(options: MaildirOptions) {
@@ -46,14 +51,12 @@ export class Maildir {
       return { ...local("delivered", "2.0.0", `delivered to the mailbox of ${user}@${domain}`), final: true };
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      return local("deferred", "4.3.0", `mailbox of ${address} cannot be written: ${reason}`);
+      return local("deferred", statusOf(error), `mailbox of ${address} cannot be written: ${reason}`);
     }
   }
 
   async #write(folder: string, address: string, claim: Claim): Promise<void> {
-    for (const name of ["tmp", "new", "cur"]) {
-      await Deno.mkdir(join(folder, name), { recursive: true, mode: 0o700 });
-    }
+    await this.#make(folder);
     const { hostname, clock, pid, random } = this.#options;
     const now = clock.now();
     const unique = `${Math.floor(now / 1000)}.M${now % 1000 * 1000}P${pid}Q${++this.#count}R${
@@ -73,15 +76,39 @@ export class Maildir {
       await Deno.rename(draft, join(folder, "new", unique));
     } catch (error) {
       await Deno.remove(draft).catch(() => {});
+      // Somebody may have taken the folder away: look again next time.
+      this.#made.delete(folder);
       throw error;
     }
-    const directory = await Deno.open(join(folder, "new"), { read: true });
-    try {
-      await directory.sync();
-    } finally {
-      directory.close();
-    }
+    await syncFolder(join(folder, "new"));
   }
+
+  /** Makes a mailbox; a new folder outlasts a crash only when the one above it is synced as well. */
+  async #make(folder: string): Promise<void> {
+    if (this.#made.has(folder)) return;
+    for (const name of ["tmp", "new", "cur"]) {
+      await Deno.mkdir(join(folder, name), { recursive: true, mode: 0o700 });
+    }
+    const { root } = this.#options;
+    for (const above of [folder, dirname(folder), root, dirname(root)]) await syncFolder(above);
+    if (this.#made.size >= MAX_MADE) this.#made.clear();
+    this.#made.add(folder);
+  }
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const directory = await Deno.open(path, { read: true });
+  try {
+    await directory.sync();
+  } finally {
+    directory.close();
+  }
+}
+
+/** RFC 3463 §3.3–3.4: mailbox full, system full, or just "mail system". */
+function statusOf(error: unknown): string {
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  return code === "EDQUOT" ? "4.2.2" : code === "ENOSPC" ? "4.3.1" : "4.3.0";
 }
 
 /** User and domain of an address, in lower case; a quoted local part without its quotes. */
@@ -98,6 +125,7 @@ export function safeName(text: string): string {
     const char = String.fromCharCode(byte);
     return /[a-z0-9._+-]/.test(char) ? char : "%" + byte.toString(16).toUpperCase().padStart(2, "0");
   }).join("");
+  if (encoded === "") return "%";
   return encoded.startsWith(".") ? "%2E" + encoded.slice(1) : encoded;
 }
 

@@ -50,30 +50,63 @@ const ONE_WRITE = 64 * 1024;
 export async function sendMail(connection: SmtpConnection, mail: OutgoingMail): Promise<RecipientResult[]> {
   const unfit = unfitness(connection, mail);
   if (unfit) return mail.recipients.map(() => unfit);
-  const limit = connection.extensions.limits.rcptMax ?? mail.recipients.length;
   const results: RecipientResult[] = [];
-  for (let i = 0; i < mail.recipients.length; i += limit) {
-    const part = limit >= mail.recipients.length
-      ? mail
-      : { ...mail, recipients: mail.recipients.slice(i, i + limit) };
-    const transaction = new Transaction(connection, part);
-    try {
-      results.push(...await transaction.run());
-    } catch (error) {
-      if (!(error instanceof SmtpClientError)) connection.destroy();
-      results.push(...transaction.interrupted(error));
+  let limit = connection.extensions.limits.rcptMax ?? mail.recipients.length;
+  let open = [...mail.recipients.keys()];
+  while (open.length > 0) {
+    const part = open.slice(0, limit);
+    const partResults = await sendPart(connection, mail, part);
+    part.forEach((index, i) => results[index] = partResults[i]!);
+    open = open.slice(limit);
+    if (connection.broken) {
+      for (const index of open) results[index] = NOT_TRIED;
+      break;
     }
-    if (connection.broken && results.length < mail.recipients.length) {
-      const rest: RecipientResult = {
-        accepted: false,
-        stage: "mail",
-        problem: "connection lost",
-        fault: "closed",
-      };
-      while (results.length < mail.recipients.length) results.push(rest);
+    // RFC 5321 §4.5.3.1.10: who did not fit into this transaction is sent in the next one.
+    const left = part.filter((index) => isTooMany(results[index]!));
+    if (left.length > 0 && left.length < part.length) {
+      limit = part.length - left.length;
+      open = [...left, ...open];
     }
   }
   return results;
+}
+
+const NOT_TRIED: RecipientResult = {
+  accepted: false,
+  stage: "mail",
+  problem: "connection lost",
+  fault: "closed",
+};
+
+/** One transaction, for the recipients at these places. */
+async function sendPart(
+  connection: SmtpConnection,
+  mail: OutgoingMail,
+  part: readonly number[],
+): Promise<RecipientResult[]> {
+  const whole = part.length === mail.recipients.length;
+  const transaction = new Transaction(
+    connection,
+    whole ? mail : { ...mail, recipients: part.map((index) => mail.recipients[index]!) },
+  );
+  try {
+    return await transaction.run();
+  } catch (error) {
+    if (!(error instanceof SmtpClientError)) connection.destroy();
+    return transaction.interrupted(error);
+  }
+}
+
+/**
+ * A recipient that did not fit into the transaction. 552 stands for 452 here: servers older than RFC 5321 send it
+ * (§4.5.3.1.10). Without a status or words that say so, 452 is about the disk or the mailbox.
+ */
+export function isTooMany({ accepted, stage, reply }: RecipientResult): boolean {
+  if (accepted || stage !== "rcpt" || (reply?.code !== 452 && reply?.code !== 552)) return false;
+  return reply.status === undefined
+    ? /too many/i.test(reply.lines.join(" "))
+    : /^[45]\.5\.3$/.test(reply.status);
 }
 
 /** What the message needs and the server lacks; nothing is sent then. */
@@ -160,12 +193,11 @@ class Transaction {
     const mail = await connection.receive("mail");
     if (mail.code !== 250) this.#decideAll("mail", mail);
     for (let i = 0; i < this.#results.length && !connection.broken; i++) {
-      this.#decideRecipient(i, await connection.receive("rcpt"));
+      const reply = await connection.receive("rcpt");
+      this.#decideRecipient(i, reply);
+      if (connection.broken) this.#decideAll("rcpt", reply);
     }
-    if (connection.broken) {
-      this.#decideAll("mail", mail);
-      return false;
-    }
+    if (connection.broken) return false;
     this.#stage = "data";
     const data = await connection.receive("data");
     if (data.code === 354) {
@@ -175,7 +207,7 @@ class Transaction {
       await connection.receive("dot");
       return false;
     }
-    this.#decideAll("data", data);
+    this.#refuseData(data);
     return false;
   }
 
@@ -202,8 +234,14 @@ class Transaction {
     await connection.transmit("data", "DATA\r\n");
     const reply = await connection.receive("data");
     if (reply.code === 354) return true;
-    this.#decideAll("data", reply);
+    this.#refuseData(reply);
     return false;
+  }
+
+  #refuseData(reply: Reply): void {
+    this.#decideAll("data", reply);
+    // Neither "go on" nor a refusal: nobody can know what it waits for now.
+    if (reply.code < 400) this.#connection.destroy();
   }
 
   async #sendData(): Promise<void> {
@@ -217,14 +255,40 @@ class Transaction {
       const whole = new Uint8Array(stuffed.length + end.length);
       whole.set(stuffed);
       whole.set(end, stuffed.length);
+      if (await this.#refusedEarly()) return;
       this.#inDoubt = true;
       await connection.transmitBytes("dot", whole);
     } else {
-      await this.#stream((chunk) => connection.transmitBytes("data", stuffer.push(chunk)));
+      await this.#stream(async (chunk) => {
+        await connection.transmitBytes("data", stuffer.push(chunk));
+        return !connection.answered;
+      });
+      if (await this.#refusedEarly()) return;
       this.#inDoubt = true;
       await connection.transmitBytes("dot", stuffer.end());
     }
     this.#finish(await connection.receive("dot"));
+  }
+
+  /**
+   * A reply that comes before the content has ended: a refusal counts, but the connection is out of step, for nobody
+   * knows whether another reply follows.
+   */
+  async #refusedEarly(): Promise<boolean> {
+    const connection = this.#connection;
+    if (!connection.answered) return false;
+    const reply = await connection.receive("data");
+    connection.destroy();
+    if (reply.code < 400) {
+      throw new SmtpClientError(
+        "data",
+        `answered before the end of data: ${formatReply(reply)}`,
+        undefined,
+        "protocol",
+      );
+    }
+    this.#decideAll("data", reply);
+    return true;
   }
 
   /** BDAT chunks (RFC 3030), each answered before the next. */
@@ -240,11 +304,12 @@ class Transaction {
     };
     let refused: Reply | undefined;
     await this.#stream(async (chunk) => {
-      if (held && !refused) {
+      if (held) {
         const reply = await send(held, false);
         if (reply.code !== 250) refused = reply;
       }
       held = chunk.slice();
+      return !refused;
     });
     if (refused) {
       this.#decideAll("data", refused);
@@ -254,11 +319,16 @@ class Transaction {
     this.#finish(await send(held ?? new Uint8Array(0), true));
   }
 
-  async #stream(write: (chunk: Uint8Array) => Promise<void>): Promise<void> {
+  /** Writes the content chunk by chunk, until `write` says that it makes no sense to go on. */
+  async #stream(write: (chunk: Uint8Array) => Promise<boolean>): Promise<void> {
     try {
       const { bytes } = this.#mail;
       if (bytes) await write(bytes);
-      else for await (const chunk of this.#mail.content()) await write(chunk);
+      else {
+        for await (const chunk of this.#mail.content()) {
+          if (!await write(chunk)) break;
+        }
+      }
     } catch (error) {
       // Content that breaks off must never be ended as if it were whole.
       this.#connection.destroy();
@@ -269,6 +339,7 @@ class Transaction {
   #finish(reply: Reply): void {
     this.#inDoubt = false;
     const accepted = reply.code >= 200 && reply.code < 300;
+    if (reply.code >= 300 && reply.code < 400) this.#connection.destroy();
     const dsnPassedOn = this.#connection.extensions.has("DSN");
     for (const [i, result] of this.#results.entries()) {
       this.#results[i] = result ??
@@ -303,7 +374,7 @@ class Transaction {
     const dsn = extensions.has("DSN");
     const parameters: MailParameters = {
       ...(extensions.has("SIZE") ? { size } : {}),
-      ...(body !== "7BIT" && extensions.has("8BITMIME") ? { body } : {}),
+      ...(body === "BINARYMIME" || (body !== "7BIT" && extensions.has("8BITMIME")) ? { body } : {}),
       ...(smtpUtf8 ? { smtpUtf8: true } : {}),
       ...(requireTls ? { requireTls: true } : {}),
       ...(dsn && ret ? { ret } : {}),

@@ -62,8 +62,15 @@ export class ClientSocket {
   static connect(target: ConnectTarget): Promise<ClientSocket> {
     const { address, port, timeout, localAddress, signal } = target;
     return new Promise((resolve, reject) => {
-      const fail = (error: SocketError) => {
+      const settle = () => {
         clearTimeout(timer);
+        signal?.removeEventListener("abort", onAbort);
+        socket.removeAllListeners("error");
+      };
+      const fail = (error: SocketError) => {
+        settle();
+        // What else goes wrong with it does not matter any more.
+        socket.on("error", () => {});
         socket.destroy();
         reject(error);
       };
@@ -77,9 +84,7 @@ export class ClientSocket {
       signal?.addEventListener("abort", onAbort, { once: true });
       socket.once("error", (error) => fail(socketError(error, `connecting to ${address}:${port}`)));
       socket.once("connect", () => {
-        clearTimeout(timer);
-        signal?.removeEventListener("abort", onAbort);
-        socket.removeAllListeners("error");
+        settle();
         socket.setNoDelay(true);
         resolve(new ClientSocket(socket));
       });
@@ -89,6 +94,11 @@ export class ClientSocket {
   /** The TLS session, once there is one. */
   get tls(): TlsState | undefined {
     return this.#tls;
+  }
+
+  /** Bytes are there that nobody has read. */
+  get readable(): boolean {
+    return this.#buffered > 0;
   }
 
   /** Bytes are there, or the connection has ended: an idle connection in this state is of no use any more. */

@@ -93,9 +93,9 @@ export function createResolver(options: ResolverOptions): Resolver {
   }
 
   async function ask(key: string, name: string, type: RecordType): Promise<Records<Answer>> {
+    if (!isDomainName(name)) throw new DnsError("ENOTFOUND", name, type, "no domain name");
     try {
-      const { answer, secure } = await askServers(options, name, type);
-      const result = recordsOf(answer, name, type, secure);
+      const result = await follow(name, type);
       keep(key, result, Math.min(result.ttl, MAX_TTL));
       return result;
     } catch (error) {
@@ -105,6 +105,20 @@ export function createResolver(options: ResolverOptions): Resolver {
       }
       throw error;
     }
+  }
+
+  /** Resolvers send an alias along with its records; from one that does not, the rest is asked for. */
+  async function follow(name: string, type: RecordType): Promise<Records<Answer>> {
+    let [owner, ttl, secure] = [name, MAX_TTL, true];
+    for (let i = 0; i < MAX_CNAMES; i++) {
+      const asked = await askServers(options, owner, type);
+      const found = recordsOf(asked.answer, owner, type);
+      secure &&= asked.secure;
+      ttl = Math.min(ttl, found.ttl);
+      if (found.records.length > 0) return { records: found.records, ttl, secure };
+      owner = found.owner;
+    }
+    throw new DnsError("ESERVFAIL", name, type, `more than ${MAX_CNAMES} aliases`);
   }
 
   function keep(key: string, result: Records<Answer> | DnsError, ttl: number): void {
@@ -186,18 +200,27 @@ class NegativeAnswer extends Error {
   }
 }
 
-function recordsOf(answer: WireAnswer, name: string, type: RecordType, secure: boolean): Records<Answer> {
-  // A resolver follows aliases and sends the chain along: the records are those of its last name.
+/**
+ * Records of the last name in the chain of aliases; none where the chain breaks off at `owner`, which is then asked
+ * for. @throws {NegativeAnswer} where the answer says that there is nothing.
+ */
+function recordsOf(
+  answer: WireAnswer,
+  name: string,
+  type: RecordType,
+): { records: Answer[]; ttl: number; owner: string } {
   let owner = name.toLowerCase();
   let ttl = MAX_TTL;
   for (let i = 0; i < MAX_CNAMES; i++) {
     const alias = answer.answers.find((each) => each.type === "CNAME" && lower(each.name) === owner);
-    if (!alias || type === "CNAME") break;
+    if (!alias) break;
     ttl = Math.min(ttl, ttlOf(alias));
     owner = lower(String((alias as { data: unknown }).data));
   }
   const records = answer.answers.filter((each) => each.type === type && lower(each.name) === owner);
-  if (records.length === 0) {
+  const soa = answer.authorities.some((each) => each.type === "SOA");
+  const unfinished = owner !== name.toLowerCase() && !soa && answer.rcode === "NOERROR";
+  if (records.length === 0 && !unfinished) {
     const missing = answer.rcode === "NXDOMAIN";
     throw new NegativeAnswer(
       new DnsError(
@@ -210,7 +233,14 @@ function recordsOf(answer: WireAnswer, name: string, type: RecordType, secure: b
     );
   }
   for (const record of records) ttl = Math.min(ttl, ttlOf(record));
-  return { records, ttl, secure };
+  return { records, ttl, owner };
+}
+
+/** What fits into a question (RFC 1035 §2.3.4); anything else can't exist, and must not be sent mangled. */
+function isDomainName(name: string): boolean {
+  const octets = new TextEncoder().encode(name).length;
+  return octets > 0 && octets <= 253 &&
+    name.split(".").every((label) => label !== "" && new TextEncoder().encode(label).length <= 63);
 }
 
 function negativeTtl(authorities: readonly Answer[]): number {

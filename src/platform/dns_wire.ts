@@ -1,5 +1,6 @@
 /** One DNS question to one server: UDP first, TCP where the answer does not fit (RFC 1035, 6891, 7766). */
 import { Buffer } from "node:buffer";
+import { normalizeIp } from "./ip.ts";
 import packet, { type Answer, type DecodedPacket } from "dns-packet";
 
 /** Record types asked for. */
@@ -15,6 +16,17 @@ export interface NameServer {
 const UDP_PAYLOAD = 1232;
 /** AD in the query asks for AD in the answer (RFC 6840 §5.7). */
 const FLAGS = packet.RECURSION_DESIRED | packet.AUTHENTIC_DATA;
+
+const OPT = {
+  type: "OPT" as const,
+  name: ".",
+  udpPayloadSize: UDP_PAYLOAD,
+  extendedRcode: 0,
+  ednsVersion: 0,
+  flags: 0,
+  flag_do: false,
+  options: [],
+};
 
 /** Everything in the answer section, and what the header says. */
 export interface WireAnswer {
@@ -37,24 +49,23 @@ export async function askServer(
   options: { readonly random: () => number; readonly signal: AbortSignal },
 ): Promise<WireAnswer> {
   const id = Math.floor(options.random() * 65_536);
-  const query = packet.encode({
-    type: "query",
-    id,
-    flags: FLAGS,
-    questions: [{ name, type }],
-    additionals: [{
-      type: "OPT",
-      name: ".",
-      udpPayloadSize: UDP_PAYLOAD,
-      extendedRcode: 0,
-      ednsVersion: 0,
-      flags: 0,
-      flag_do: false,
-      options: [],
-    }],
-  });
-  const answer = await overUdp(server, query, { id, name, type }, options.signal);
-  const whole = answer.flag_tc ? await overTcp(server, query, { id, name, type }, options.signal) : answer;
+  const question = { id, name, type };
+  const first = await ask(server, question, [OPT], options.signal);
+  // A server from before EDNS refuses what it does not know (RFC 6891 §6.2.2).
+  const old = first.rcode === "FORMERR" || first.rcode === "NOTIMP";
+  return old ? await ask(server, question, [], options.signal) : first;
+}
+
+async function ask(
+  server: NameServer,
+  question: Question,
+  additionals: typeof OPT[],
+  signal: AbortSignal,
+): Promise<WireAnswer> {
+  const { id, name, type } = question;
+  const query = packet.encode({ type: "query", id, flags: FLAGS, questions: [{ name, type }], additionals });
+  const answer = await overUdp(server, query, question, signal);
+  const whole = answer.flag_tc ? await overTcp(server, query, question, signal) : answer;
   return {
     rcode: (whole as unknown as { rcode: string }).rcode,
     answers: whole.answers ?? [],
@@ -66,7 +77,7 @@ export async function askServer(
 interface Question {
   readonly id: number;
   readonly name: string;
-  readonly type: string;
+  readonly type: RecordType;
 }
 
 async function overUdp(
@@ -85,7 +96,8 @@ async function overUdp(
     const buffer = new Uint8Array(4096);
     for (;;) {
       const [bytes, from] = await socket.receive(buffer);
-      if ((from as Deno.NetAddr).port !== server.port) continue;
+      const { hostname: sender, port } = from as Deno.NetAddr;
+      if (port !== server.port || normalizeIp(sender) !== normalizeIp(server.host)) continue;
       const answer = decode(bytes, question);
       if (answer) return answer;
     }
