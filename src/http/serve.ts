@@ -1,4 +1,5 @@
 /** Listeners of the HTTP side. */
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import type { Hono } from "hono";
 import type { HostPort } from "../config/config.ts";
 import { formatHostPort } from "../config/kinds.ts";
@@ -30,7 +31,10 @@ export interface HttpServer {
     readonly host: string;
     readonly port: number;
   }[];
-  /** Serves new connections with another certificate; those that stand are finished with the old one. */
+  /**
+   * Serves new connections with another certificate; those that stand are finished with the old one.
+   * @throws {Error} for a certificate and key that don't belong together; the old ones stay in use.
+   */
   reload(tls: TlsFiles): Promise<void>;
   /** Stops listening, finishes what is being answered, and after `graceMs` breaks off the rest. */
   close(graceMs?: number): Promise<void>;
@@ -67,6 +71,7 @@ export function serveHttp(app: Hono<HttpEnv>, options: ServeOptions): HttpServer
   return {
     addresses: listeners.map(({ scheme, host, port }) => ({ scheme, host, port })),
     async reload(files) {
+      checkPair(files);
       for (const [i, old] of listeners.entries()) {
         if (old.scheme !== "https") continue;
         // The port is free once the old listener has closed, which is before its last answers are out.
@@ -115,6 +120,18 @@ function listen(
       cause: error,
     });
   }
+}
+
+/** Checked before the old listener is given up. */
+function checkPair({ cert, key }: TlsFiles): void {
+  let fits: boolean;
+  try {
+    fits = new X509Certificate(cert).checkPrivateKey(createPrivateKey(key));
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new Error(`certificate or key can't be read: ${why}`, { cause: error });
+  }
+  if (!fits) throw new Error("certificate and key don't belong together");
 }
 
 async function listenAgain(

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { request } from "node:https";
 import { serveHttp } from "../../src/http/serve.ts";
 import { silentLog } from "../../src/telemetry/log.ts";
 import { harness } from "./harness.ts";
@@ -70,4 +71,34 @@ async function* endlessly(): AsyncGenerator<Uint8Array> {
     await Promise.resolve();
     yield new Uint8Array(1000);
   }
+}
+
+Deno.test("HTTPS serves with its certificate, and goes on with another one on the same port", async () => {
+  const { app } = harness();
+  const [cert, key] = ["cert", "key"].map((name) =>
+    Deno.readTextFileSync(new URL(`../support/tls/test_only_${name}.pem`, import.meta.url))
+  );
+  const tls = { cert: cert!, key: key! };
+  const server = serveHttp(app, { http: [], https: [LOOPBACK], tls, log: silentLog });
+  const { port } = server.addresses[0]!;
+  assert.equal(await pingOverTls(port), "pong!");
+  await server.reload(tls);
+  assert.equal(await pingOverTls(port), "pong!");
+  await assert.rejects(server.reload({ cert: "nonsense", key: key! }), /can't be read/);
+  assert.equal(await pingOverTls(port), "pong!");
+  await server.close();
+});
+
+/** What stands here is that TLS is spoken; whom it trusts is not asked of a test certificate. */
+function pingOverTls(port: number): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const call = request({ host: "127.0.0.1", port, path: "/ping", rejectUnauthorized: false, agent: false });
+    call.on("response", (response) => {
+      let text = "";
+      response.on("data", (chunk: Uint8Array) => text += new TextDecoder().decode(chunk));
+      response.on("end", () => resolve(text));
+    });
+    call.on("error", reject);
+    call.end();
+  });
 }
