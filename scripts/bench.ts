@@ -54,7 +54,15 @@ async function measure(peer: Peer, plan: Plan): Promise<Figures> {
     probing.abort();
     const sent = await probe;
     const total = plan.messages + sent.length;
-    await until(`delivery of ${total} messages`, () => sink.counts.messages >= total, undefined, DRAIN_LIMIT);
+    await until(
+      `delivery of ${total} messages`,
+      () => {
+        if (memoryOf(server.pid) === 0) throw new Error("it ended before all was delivered");
+        return sink.counts.messages >= total;
+      },
+      undefined,
+      DRAIN_LIMIT,
+    );
     const done = performance.now();
     return {
       ...plan,
