@@ -190,10 +190,10 @@ class Transaction {
     let text = this.#mailCommand();
     for (const recipient of this.#mail.recipients) text += this.#rcptCommand(recipient);
     await connection.transmit("mail", text + "DATA\r\n");
-    const mail = await connection.receive("mail");
-    if (mail.code !== 250) this.#decideAll("mail", mail);
+    const mail = await this.#verdict("mail");
+    if (mail.code >= 400) this.#decideAll("mail", mail);
     for (let i = 0; i < this.#results.length && !connection.broken; i++) {
-      const reply = await connection.receive("rcpt");
+      const reply = await this.#verdict("rcpt");
       this.#decideRecipient(i, reply);
       if (connection.broken) this.#decideAll("rcpt", reply);
     }
@@ -214,14 +214,14 @@ class Transaction {
   async #stepwise(data: boolean): Promise<boolean> {
     const connection = this.#connection;
     await connection.transmit("mail", this.#mailCommand());
-    const mail = await connection.receive("mail");
-    if (mail.code !== 250) {
+    const mail = await this.#verdict("mail");
+    if (mail.code >= 400) {
       this.#decideAll("mail", mail);
       return false;
     }
     for (const [i, recipient] of this.#mail.recipients.entries()) {
       await connection.transmit("rcpt", this.#rcptCommand(recipient));
-      const reply = await connection.receive("rcpt");
+      const reply = await this.#verdict("rcpt");
       this.#decideRecipient(i, reply);
       if (connection.broken) {
         this.#decideAll("rcpt", reply);
@@ -339,7 +339,9 @@ class Transaction {
   #finish(reply: Reply): void {
     this.#inDoubt = false;
     const accepted = reply.code >= 200 && reply.code < 300;
-    if (reply.code >= 300 && reply.code < 400) this.#connection.destroy();
+    // A refusal that crossed with the end of a long content may be followed by another reply, to that end.
+    const crossed = !accepted && this.#mail.size > ONE_WRITE;
+    if (crossed || (reply.code >= 300 && reply.code < 400)) this.#connection.destroy();
     const dsnPassedOn = this.#connection.extensions.has("DSN");
     for (const [i, result] of this.#results.entries()) {
       this.#results[i] = result ??
@@ -357,9 +359,16 @@ class Transaction {
     return this.#results.includes(undefined);
   }
 
+  /** A reply that says yes or no; one that asks for more belongs to another command. */
+  async #verdict(stage: "mail" | "rcpt"): Promise<Reply> {
+    const reply = await this.#connection.receive(stage);
+    if (reply.code < 300 || reply.code >= 400) return reply;
+    this.#connection.destroy();
+    throw new SmtpClientError(stage, `reply out of step: ${formatReply(reply)}`, undefined, "protocol");
+  }
+
   #decideRecipient(i: number, reply: Reply): void {
-    const accepted = reply.code === 250 || reply.code === 251 || reply.code === 252;
-    if (!accepted) this.#results[i] ??= { accepted: false, stage: "rcpt", reply };
+    if (reply.code >= 400) this.#results[i] ??= { accepted: false, stage: "rcpt", reply };
   }
 
   #decideAll(stage: Stage, reply: Reply): void {
