@@ -1,5 +1,6 @@
 /** The trace field a server puts in front of what it accepts (RFC 5321 §4.4). */
 import { isIPv6 } from "node:net";
+import { formatDate } from "./header.ts";
 
 /** What is told of one reception. */
 export interface Reception {
@@ -31,16 +32,4 @@ export function receivedField(reception: Reception): string {
   return `Received: from ${helo} (${literal})\r\n\tby ${by} with ${protocol} id ${id}${secured}${target};\r\n\t${
     formatDate(at)
   }\r\n`;
-}
-
-const DAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
-const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-
-/** A date as RFC 5322 §3.3 writes it, in UTC. */
-export function formatDate(at: number): string {
-  const date = new Date(at);
-  const two = (value: number) => String(value).padStart(2, "0");
-  const time = `${two(date.getUTCHours())}:${two(date.getUTCMinutes())}:${two(date.getUTCSeconds())}`;
-  const [day, month] = [DAYS[date.getUTCDay()], MONTHS[date.getUTCMonth()]];
-  return `${day}, ${date.getUTCDate()} ${month} ${date.getUTCFullYear()} ${time} +0000`;
 }

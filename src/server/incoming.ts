@@ -1,6 +1,6 @@
 /** One message on its way from a client into the queue. */
 import { HeaderScanner } from "../message/header_scanner.ts";
-import { formatDate } from "../message/received.ts";
+import { formatDate } from "../message/header.ts";
 import { Unavailable, type Upload } from "../queue/model.ts";
 import { LineEndCheck } from "../smtp/line_ends.ts";
 import { type Reply, reply } from "../smtp/reply.ts";
