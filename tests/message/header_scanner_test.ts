@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { HeaderScanner } from "../../src/message/header_scanner.ts";
-import { formatDate, receivedField } from "../../src/message/received.ts";
+import { formatDate } from "../../src/message/header.ts";
+import { receivedField } from "../../src/message/received.ts";
 
 const encode = (text: string) => new TextEncoder().encode(text);
 const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
