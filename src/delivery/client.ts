@@ -3,7 +3,7 @@ import { ClientSocket, SocketError, type TlsState } from "../platform/client_soc
 import { encodeCommand } from "../smtp/command.ts";
 import { type Extensions, NO_EXTENSIONS, parseEhlo } from "../smtp/extension.ts";
 import { formatReply, type Reply, ReplyError, ReplyParser } from "../smtp/reply.ts";
-import { encodePlain } from "../smtp/sasl.ts";
+import { encodeBase64, encodePlain } from "../smtp/sasl.ts";
 
 /** Where in the dialog something happened. */
 export type Stage =
@@ -252,11 +252,11 @@ export class SmtpConnection {
   }
 
   async #login({ user, password }: { user: string; password: string }): Promise<void> {
-    const loopback = /^127\.|^::1$/.test(this.#options.address);
+    const loopback = /^(127\.[\d.]+|::1|localhost)$/i.test(this.#options.address);
     if (!this.tls && !loopback) throw new SmtpClientError("auth", "no password is sent without TLS");
     const mechanisms = this.extensions.authMechanisms;
     if (mechanisms.includes("PLAIN")) {
-      const response = encodePlain({ authcid: user, password });
+      const response = encodeBase64(encodePlain({ authcid: user, password }));
       await this.transmit("auth", `AUTH PLAIN ${response}\r\n`, "AUTH PLAIN ********\r\n");
     } else if (mechanisms.includes("LOGIN")) {
       await this.#loginSteps(user, password);
@@ -275,7 +275,7 @@ export class SmtpConnection {
     for (const text of [user, password]) {
       const reply = await this.receive("auth");
       if (reply.code !== 334) throw rejected("auth", reply);
-      await this.transmit("auth", `${new TextEncoder().encode(text).toBase64()}\r\n`, "********\r\n");
+      await this.transmit("auth", `${encodeBase64(text)}\r\n`, "********\r\n");
     }
   }
 

@@ -13,11 +13,13 @@ import { Dispatcher } from "./dispatcher.ts";
 import { Maildir } from "./maildir.ts";
 import { Remembered } from "./remembered.ts";
 
+/** Outgoing connections at most. */
+const MAX_CONNECTIONS = 2_000;
 /**
- * Outgoing connections at most: to sites that work, to sites that were never tried, and to sites that failed last.
- * However many hosts are dead or never greet, there is room left for those that take mail.
+ * How much of that sites get that work, that were never tried, and that failed last: however many hosts are dead or
+ * never greet, there is room left for those that take mail.
  */
-const MAX_CONNECTIONS = { proven: 2_000, fresh: 1_500, failing: 1_000 };
+const SHARES = { proven: 1, fresh: 0.75, failing: 0.5 };
 /** How long broken TLS, and an address that can't be reached, are remembered, in milliseconds. */
 const REMEMBER_PLAINTEXT = 3_600_000;
 const REMEMBER_UNREACHABLE = 60_000;
@@ -34,6 +36,8 @@ export interface DeliveryOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly timeouts?: Timeouts;
+  /** Outgoing connections at most. */
+  readonly maxConnections?: number;
 }
 
 /** A running delivery side. */
@@ -46,7 +50,7 @@ export interface Delivery {
 
 /** Starts delivering what `work` offers. */
 export function startDelivery(options: DeliveryOptions): Delivery {
-  const { config, work, resolver, log, metrics, clock, random } = options;
+  const { config, work, resolver, log, metrics, clock, random, maxConnections = MAX_CONNECTIONS } = options;
   let connections = 0;
   const results = metrics.counter("epoxi_deliveries_total", "Recipients by the outcome of an attempt.");
   const seconds = metrics.histogram("epoxi_delivery_seconds", "Time of one transaction.", [
@@ -90,7 +94,7 @@ export function startDelivery(options: DeliveryOptions): Delivery {
       open,
       mayConnect: (window) => {
         const kind = window.proven ? "proven" : window.failures > 0 ? "failing" : "fresh";
-        return connections < MAX_CONNECTIONS[kind];
+        return connections < maxConnections * SHARES[kind];
       },
       connected: (change) => connections += change,
       finished(outcomes: readonly Outcome[], duration) {

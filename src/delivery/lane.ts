@@ -26,8 +26,8 @@ export class Lane {
   readonly #listed = new Set<QueueName>();
   #next = 0;
   #workers = 0;
-  /** Workers that have a connection. */
-  #established = 0;
+  /** Connections past EHLO. */
+  readonly #connections = new Set<SmtpConnection>();
   #idle: ((claim: Claim | undefined) => void)[] = [];
   #settling = 0;
   #changed: (() => void)[] = [];
@@ -145,7 +145,7 @@ export class Lane {
         }
         held.connection = connection;
         this.#context.open.add(connection);
-        this.#established++;
+        this.#connections.add(connection);
         sent = 0;
       }
       const began = this.#now();
@@ -163,7 +163,7 @@ export class Lane {
   }
 
   async #quit(connection: SmtpConnection): Promise<void> {
-    this.#established--;
+    this.#connections.delete(connection);
     await connection.quit();
     this.#context.open.delete(connection);
   }
@@ -190,14 +190,20 @@ export class Lane {
   async #giveUp(claim: Claim, outcome: Outcome | undefined): Promise<void> {
     const { work, signal } = this.#context;
     if (!outcome || signal.aborted) return work.release(claim, "shutdown");
-    if (outcome.kind === "deferred" && this.#established > 0) {
-      // Other connections work, so it is this one that is too many: they will take its message.
-      this.window.crowded(this.#established, this.#now());
+    if (outcome.kind === "deferred" && this.#othersWork()) {
+      // So it is this connection that is too many: the others will take its message.
+      this.window.crowded(this.#workers - 1, this.#now());
       return work.release(claim, "backoff");
     }
     this.problem = outcome.reply;
     if (outcome.kind === "deferred") this.#pause(claim.envelope.queue);
     await this.#settle(claim, claim.envelope.recipients.map(() => outcome), 0);
+  }
+
+  /** Whether there is a connection that nothing is known against. */
+  #othersWork(): boolean {
+    for (const { broken } of this.#connections) if (!broken) return true;
+    return false;
   }
 
   /** Leaves the site alone for a while. */
@@ -233,9 +239,12 @@ export class Lane {
     if (outcomes.some(({ scope }) => scope === "destination")) {
       this.problem = outcomes.find(({ scope }) => scope === "destination")!.reply;
       // The other connections tell for themselves whether the whole host is in trouble.
-      if (this.#established > 1) this.window.crowded(this.#established - 1, this.#now());
+      if (this.#othersWork()) this.window.crowded(this.#workers - 1, this.#now());
       else this.#pause(claim.envelope.queue);
-    } else if (outcomes.some(({ fromRemote }) => fromRemote)) this.window.succeeded(this.#now());
+    } else if (outcomes.some(({ fromRemote }) => fromRemote)) {
+      this.window.succeeded(this.#now());
+      if (this.#mayGrow()) this.#pump();
+    }
     void this.#settle(claim, outcomes, (this.#now() - began) / 1000);
   }
 
