@@ -112,7 +112,7 @@ async function startNode(config: Config, log: Log, { dataDir, store, opened }: O
     mxAllowed,
     nodeId: dataDir.nodeId,
     work: queue.work,
-    resolver: createResolver({ servers: await nameServers(config), clock, random }),
+    resolver: createResolver({ servers: await nameServers(config), clock }),
     log,
     metrics,
     clock,

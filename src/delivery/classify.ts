@@ -2,7 +2,7 @@
 import type { Outcome } from "../queue/model.ts";
 import { formatReply, type Reply } from "../smtp/reply.ts";
 import type { SmtpClientError, Stage } from "./client.ts";
-import { isTooMany, type RecipientResult } from "./transaction.ts";
+import { isTooMany, type RecipientResult } from "./mail.ts";
 
 /** Outcome of one recipient's result at `host`. */
 export function outcomeOf(result: RecipientResult, host: string): Outcome {

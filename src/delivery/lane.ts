@@ -3,10 +3,11 @@ import type { Claim, Outcome, QueueName } from "../queue/model.ts";
 import { outcomeOf } from "./classify.ts";
 import type { SmtpConnection } from "./client.ts";
 import type { LaneContext } from "./context.ts";
+import { outgoing, type RecipientResult } from "./mail.ts";
 import { openConnection } from "./open.ts";
 import type { Site } from "./route.ts";
 import { settleClaim } from "./settle.ts";
-import { type OutgoingMail, type RecipientResult, sendMail } from "./transaction.ts";
+import { sendMail } from "./transaction.ts";
 import { CEILING, type Window } from "./window.ts";
 
 /** A connection that waits for more is kept this long, in milliseconds. */
@@ -280,28 +281,6 @@ function maxMessages({ extensions }: SmtpConnection): number {
 /** Lost, or told to go away, at the first command. */
 function isStale({ stage, reply, fault }: RecipientResult): boolean {
   return stage === "mail" && (reply ? reply.code === 421 : fault === "closed" || fault === "network");
-}
-
-/** A claim as the SMTP client sends it. */
-export function outgoing(claim: Claim): OutgoingMail {
-  const { message, envelope } = claim;
-  return {
-    reversePath: message.reversePath,
-    recipients: envelope.recipients.map(({ address, notify, orcpt }) => ({
-      address,
-      ...(notify || orcpt !== undefined
-        ? { parameters: { ...(notify ? { notify } : {}), ...(orcpt === undefined ? {} : { orcpt }) } }
-        : {}),
-    })),
-    size: claim.size,
-    body: claim.body,
-    smtpUtf8: message.smtpUtf8,
-    requireTls: message.requireTls,
-    ...(message.ret ? { ret: message.ret } : {}),
-    ...(message.envid === undefined ? {} : { envid: message.envid }),
-    bytes: claim.bytes,
-    content: () => claim.content(),
-  };
 }
 
 function text(error: unknown): string {

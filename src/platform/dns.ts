@@ -48,7 +48,8 @@ export interface Resolver {
 export interface ResolverOptions {
   readonly servers: readonly NameServer[];
   readonly clock: Clock;
-  readonly random: () => number;
+  /** Makes the ids of questions: must not be guessable. Default: the system's generator. */
+  readonly random?: () => number;
   /** Per server and try, in milliseconds. */
   readonly timeout?: number;
   readonly tries?: number;
@@ -157,7 +158,7 @@ export function parseResolvConf(text: string): NameServer[] {
 }
 
 async function askServers(
-  { servers, clock, random, timeout = 3_000, tries = 2 }: ResolverOptions,
+  { servers, clock, random = secureRandom, timeout = 3_000, tries = 2 }: ResolverOptions,
   name: string,
   type: RecordType,
 ): Promise<{ answer: WireAnswer; secure: boolean }> {
@@ -269,6 +270,10 @@ function readTxt(answer: Answer): string {
   return parts.map((part: string | Uint8Array) =>
     typeof part === "string" ? part : new TextDecoder().decode(part)
   ).join("");
+}
+
+function secureRandom(): number {
+  return crypto.getRandomValues(new Uint32Array(1))[0]! / 2 ** 32;
 }
 
 function isLoopback(host: string): boolean {

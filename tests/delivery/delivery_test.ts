@@ -6,7 +6,7 @@ import { readConfig } from "../../src/config/read_config.ts";
 import { connectSmtp, DEFAULT_TIMEOUTS, type Timeouts } from "../../src/delivery/client.ts";
 import { type Delivery, startDelivery } from "../../src/delivery/delivery.ts";
 import { sendMail } from "../../src/delivery/transaction.ts";
-import { outgoing } from "../../src/delivery/lane.ts";
+import { outgoing } from "../../src/delivery/mail.ts";
 import { createResolver } from "../../src/platform/dns.ts";
 import { createLog } from "../../src/telemetry/log.ts";
 import { Metrics } from "../../src/telemetry/metrics.ts";

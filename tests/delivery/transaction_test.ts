@@ -7,7 +7,8 @@ import {
   type SmtpConnection,
   type SmtpConnectOptions,
 } from "../../src/delivery/client.ts";
-import { type OutgoingMail, sendMail } from "../../src/delivery/transaction.ts";
+import type { OutgoingMail } from "../../src/delivery/mail.ts";
+import { sendMail } from "../../src/delivery/transaction.ts";
 import { DataScanner } from "../../src/smtp/data_scanner.ts";
 import { concat, type Script, ScriptedReceiver } from "../support/scripted_receiver.ts";
 import { until } from "../support/until.ts";
