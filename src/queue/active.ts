@@ -16,13 +16,15 @@ const MAX_QUEUES = 20_000;
  * Envelopes at hand at most: of all queues, of one, and of one while half of the room is taken, so that queues whose
  * hosts are slow do not take all of it.
  */
-const MAX_READY = 10_000;
-const MAX_READY_PER_QUEUE = 1_000;
+const MAX_READY = 20_000;
+const MAX_READY_PER_QUEUE = 10_000;
 const FAIR_SHARE = 50;
 /** An idle queue stays this long, so that steady traffic does not write agenda rows for each message. */
 const LINGER = 5_000;
 /** Agenda rows read in one go. */
 const AGENDA_BATCH = 500;
+/** A queue that is being served is loaded this many times ahead of what its lane can use at once. */
+const LOAD_AHEAD = 5;
 /** Loads from the store at one time, so that live mail's own reads are not stuck behind a backlog's. */
 const MAX_LOADS = 8;
 
@@ -301,7 +303,7 @@ export class ActiveQueues {
   async #runLoad(queue: ActiveQueue, want: number): Promise<void> {
     this.#loads++;
     try {
-      const limit = Math.min(Math.max(want, 1), MAX_READY_PER_QUEUE);
+      const limit = want > 1 ? want * LOAD_AHEAD : 1;
       const budget = this.#context.settings.readyMemory - this.#readyBytes;
       const found = await loadDue(this.#context, queue, { limit, budget, locked: this.#locked });
       const live = this.#queues.get(queue.name) === queue;

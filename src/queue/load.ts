@@ -132,13 +132,14 @@ async function readEnvelope(
   const [dueEntry, messageEntry, envelopeEntry] = await reader.getMany([
     due,
     keys.message(shard, row.id),
-    keys.envelope(shard, row.id, row.n),
+    ...(row.ownRow ? [keys.envelope(shard, row.id, row.n)] : []),
   ]);
-  if (dueEntry.value === null) return undefined;
+  if (!dueEntry || !messageEntry || dueEntry.value === null) return undefined;
   const stored = messageEntry.value === null ? undefined : decodeMessage(messageEntry.value);
-  const envelope: Envelope | undefined = envelopeEntry.value === null
-    ? stored?.envelope
-    : decodeEnvelope(envelopeEntry.value);
+  const own = row.ownRow ? envelopeEntry?.value ?? null : null;
+  const envelope: Envelope | undefined = row.ownRow
+    ? own === null ? undefined : decodeEnvelope(own)
+    : stored?.envelope;
   if (!stored || !envelope || envelope.at !== row.at) {
     context.log.error("orphaned due row removed", { id: row.id, queue: name });
     await context.writer.commit({ shard, mutations: [{ key: due }], fenced: true });
@@ -148,7 +149,7 @@ async function readEnvelope(
     message: stored.message,
     envelope,
     shard,
-    ownRow: envelopeEntry.value !== null,
+    ownRow: row.ownRow,
     bytes: stored.message.report ? undefined : stored.body?.slice(),
     chunks: stored.chunks,
   };
