@@ -64,8 +64,9 @@ Deno.test("a restart of the same node goes on at once", () =>
     await first.crash();
     await using second = await TestQueue.open({ path, clock });
     const began = clock.now();
-    assert.equal((await second.take("one.test")).message.id, id);
-    assert.ok(clock.now() - began < 1_000);
+    assert.equal((await second.take("one.test", 1)).message.id, id);
+    // Without waiting for the lease of the run before.
+    assert.ok(clock.now() - began < 15_000);
   }));
 
 Deno.test("after a clean end the next process owns everything at once", () =>
