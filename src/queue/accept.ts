@@ -16,6 +16,7 @@ import { envelopesOf } from "./envelopes.ts";
 import {
   CHUNK_SIZE,
   deleteChunks,
+  fitsInMessage,
   INLINE_MAX,
   setDue,
   setEnvelope,
@@ -150,21 +151,26 @@ class OpenUpload implements Upload {
       at: this.#receivedAt,
     });
     const whole: Message = { ...message, envelopes: envelopes.length };
-    const event = receivedEvent(whole, recipients);
+    const events = receivedEvents(whole, recipients);
     if (envelopes.length <= MAX_ENVELOPES_AT_ONCE && this.#context.session.owned.has(this.#shard)) {
       try {
-        return await this.#asOwner(whole, envelopes, body, event);
+        return await this.#asOwner(whole, envelopes, body, events);
       } catch (error) {
         // Somebody took the shard in this moment: leave it for them.
         if (!(error instanceof Fenced)) throw error;
       }
     }
-    await this.#forOwner(whole, envelopes, body, event);
+    await this.#forOwner(whole, envelopes, body, events);
   }
 
   /** We own the shard: due rows and all, in one atomic; then straight to the ready list. */
-  async #asOwner(message: Message, envelopes: Envelope[], body: Uint8Array | undefined, event: QueueEvent) {
-    const ownRow = envelopes.length > 1;
+  async #asOwner(
+    message: Message,
+    envelopes: Envelope[],
+    body: Uint8Array | undefined,
+    events: QueueEvent[],
+  ) {
+    const ownRow = envelopes.length > 1 || !fitsInMessage(envelopes[0]!, body);
     const mutations = this.#messageRows(message, ownRow ? undefined : envelopes[0], body);
     for (const envelope of envelopes) {
       if (ownRow) mutations.push(setEnvelope(envelope));
@@ -177,7 +183,7 @@ class OpenUpload implements Upload {
         shard: this.#shard,
         mutations,
         fenced: true,
-        entries: [event],
+        entries: events,
         counts: newMessageCounts(envelopes),
       });
     } catch (error) {
@@ -197,8 +203,13 @@ class OpenUpload implements Upload {
   }
 
   /** The owner is another, or the message has very many envelopes: they are in the store, and the owner is told. */
-  async #forOwner(message: Message, envelopes: Envelope[], body: Uint8Array | undefined, event: QueueEvent) {
-    const ownRow = envelopes.length > 1;
+  async #forOwner(
+    message: Message,
+    envelopes: Envelope[],
+    body: Uint8Array | undefined,
+    events: QueueEvent[],
+  ) {
+    const ownRow = envelopes.length > 1 || !fitsInMessage(envelopes[0]!, body);
     if (ownRow) {
       // The mark lets the sweeper find these rows should we die before the message row stands.
       await this.#commit([this.#mark(), ...envelopes.slice(0, 100).map(setEnvelope)]);
@@ -209,7 +220,7 @@ class OpenUpload implements Upload {
     const mutations = this.#messageRows(message, ownRow ? undefined : envelopes[0], body);
     if (ownRow) mutations.push({ key: keys.upload(this.#shard, this.id) });
     mutations.push({ key: keys.incoming(this.#shard, this.id), value: new Uint8Array(0) });
-    await commit(this.#context, { shard: this.#shard, mutations, fenced: false, entries: [event] });
+    await commit(this.#context, { shard: this.#shard, mutations, fenced: false, entries: events });
   }
 
   #messageRows(message: Message, envelope: Envelope | undefined, body: Uint8Array | undefined): Mutation[] {
@@ -261,6 +272,24 @@ class OpenUpload implements Upload {
       });
     }
   }
+}
+
+/** Characters of addresses in one event: its line must fit into one block of the log. */
+const MAX_EVENT_ADDRESSES = 15_000;
+
+/** The events of a message that came in: one, or several where it has very many recipients. */
+export function receivedEvents(message: Message, recipients: readonly Recipient[]): ReceivedEvent[] {
+  const groups: Recipient[][] = [[]];
+  let size = 0;
+  for (const recipient of recipients) {
+    size += recipient.address.length;
+    if (size > MAX_EVENT_ADDRESSES) {
+      groups.push([]);
+      size = recipient.address.length;
+    }
+    groups.at(-1)!.push(recipient);
+  }
+  return groups.map((group) => receivedEvent(message, group));
 }
 
 /** The event of a message that came in. */

@@ -36,7 +36,7 @@ async function ingestMessage(context: QueueContext, active: ActiveQueues, id: st
   const stored = await readMessage(context.store.reader, id);
   if (!stored) return await commit(context, { shard, mutations: [done], fenced: true });
   const envelopes = await readEnvelopes(context.store.reader, stored);
-  const ownRow = stored.message.envelopes > 1;
+  const ownRow = stored.envelope === undefined;
   for (let i = 0; i < envelopes.length; i += ENVELOPES_PER_JOB) {
     const part = envelopes.slice(i, i + ENVELOPES_PER_JOB);
     const last = i + ENVELOPES_PER_JOB >= envelopes.length;

@@ -36,7 +36,11 @@ export function messageView(id: string, facts: MessageFacts): MessageView | unde
     if (!found) recipients.set(address, found = { address, status: "queued", attempts: [] });
     return found;
   };
-  for (const address of received?.to ?? []) draft(address);
+  for (const event of events) {
+    if (event.type === "received") {
+      for (const address of event.to) draft(address);
+    }
+  }
   const orders: OrderView[] = [];
   for (const event of events) {
     if (isAttempt(event)) {

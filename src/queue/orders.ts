@@ -67,7 +67,7 @@ export class Orders {
         if (free.length < envelopes.length && (kind === "hold" || kind === "cancel")) {
           this.#settle.order(id, kind);
         }
-        const change = this.#change(order, free, stored?.message.envelopes === 1);
+        const change = this.#change(order, free);
         const last = kind === "cancel" && stored !== undefined && free.length === envelopes.length;
         const mutations = [done, ...change.mutations];
         const counts: Record<string, number> = { ...change.counts };
@@ -90,7 +90,7 @@ export class Orders {
     });
   }
 
-  #change(order: Order, envelopes: readonly Envelope[], inline: boolean): Change {
+  #change(order: Order, envelopes: readonly Envelope[]): Change {
     const change: Change = { mutations: [], events: [], due: [], counts: {} };
     const now = this.#context.clock.now();
     for (const envelope of envelopes) {
@@ -106,7 +106,7 @@ export class Orders {
           if (!held) this.#hold(change, envelope);
           break;
         default:
-          this.#cancel(change, envelope, held, inline);
+          this.#cancel(change, envelope, held);
       }
     }
     const to = change.to?.flat() ?? [];
@@ -138,11 +138,10 @@ export class Orders {
     this.#tell(change, envelope);
   }
 
-  #cancel(change: Change, envelope: Envelope, held: boolean, inline: boolean): void {
+  #cancel(change: Change, envelope: Envelope, held: boolean): void {
     change.mutations.push({ key: dueKey(envelope) });
-    if (!inline || envelope.recipients.some((recipient) => recipient.attempts > 0) || held) {
-      change.mutations.push(deleteEnvelope(envelope));
-    }
+    // Whether it has a row of its own or not.
+    change.mutations.push(deleteEnvelope(envelope));
     this.#count(change, COUNTERS.recipients, -envelope.recipients.length);
     if (held) this.#count(change, COUNTERS.held, -envelope.recipients.length);
     this.#tell(change, envelope);

@@ -7,9 +7,11 @@ import {
   decodeKept,
   decodeMessage,
   deleteChunks,
+  jsonSize,
   type KeptKind,
   type KeptMessage,
   type KeptRecipient,
+  ROW_MAX,
   setKept,
 } from "./rows.ts";
 
@@ -79,17 +81,35 @@ async function keep(
   { kept: { kind, recipients }, now, mutations, counts }: Removal,
   earlier: KeptMessage | undefined,
 ): Promise<void> {
-  const kept: KeptMessage = {
+  const body = ready.chunks > 0 ? undefined : ready.bytes ?? await inlineBody(context, ready);
+  const kept = withinRow(context, {
     message: ready.message,
     keptAt: now,
     recipients: [...earlier?.recipients ?? [], ...recipients],
     chunks: ready.chunks,
-  };
-  const body = ready.chunks > 0 ? undefined : ready.bytes ?? await inlineBody(context, ready);
+  }, body);
   mutations.push(setKept(kind, kept, body));
   if (earlier) return;
   add(counts, kind === "dead" ? COUNTERS.dead : COUNTERS.captured, 1);
   add(counts, kind === "dead" ? COUNTERS.deadBytes : COUNTERS.capturedBytes, ready.message.size);
+}
+
+/**
+ * A kept message with as many recipients, first without their replies, as its row holds. Whoever is left out was told
+ * by a report like everyone else, and history has them; only a replay misses them.
+ */
+function withinRow(context: QueueContext, kept: KeptMessage, body: Uint8Array | undefined): KeptMessage {
+  const room = ROW_MAX - (body?.length ?? 0);
+  if (jsonSize(kept) < room) return kept;
+  const brief = { ...kept, recipients: kept.recipients.map((recipient) => ({ ...recipient, reply: "" })) };
+  let count = brief.recipients.length;
+  while (count > 0 && jsonSize({ ...brief, recipients: brief.recipients.slice(0, count) }) >= room) {
+    count = Math.floor(count * 0.9);
+  }
+  if (count < brief.recipients.length) {
+    context.log.warn("dead letter without some recipients", { id: kept.message.id, kept: count });
+  }
+  return { ...brief, recipients: brief.recipients.slice(0, count) };
 }
 
 async function inlineBody(context: QueueContext, ready: ReadyEnvelope): Promise<Uint8Array | undefined> {

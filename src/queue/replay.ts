@@ -12,6 +12,7 @@ import { deleteAll } from "./remove.ts";
 import {
   decodeKept,
   deleteChunks,
+  fitsInMessage,
   type KeptKind,
   type KeptMessage,
   setDue,
@@ -66,7 +67,7 @@ export async function requeueKept(
     expiresAt: now + context.settings.queueLifetime,
     envelopes: envelopes.length,
   };
-  const ownRow = envelopes.length > 1;
+  const ownRow = envelopes.length > 1 || !fitsInMessage(envelopes[0]!, found.body);
   const mutations: Mutation[] = [
     done,
     { key: keys.kept(found.kind, shard, id) },

@@ -6,7 +6,7 @@ import { receivedEvent } from "./accept.ts";
 import type { QueueContext } from "./context.ts";
 import type { Envelope, Message, Outcome, Recipient, Report, ReportedRecipient } from "./model.ts";
 import { formatNextHop } from "./next_hop.ts";
-import { setDue, setMessage, shardOfMessage } from "./rows.ts";
+import { jsonSize, ROW_MAX, setDue, setMessage, shardOfMessage } from "./rows.ts";
 
 /** A recipient about whom the sender is told. */
 export interface Reportable {
@@ -23,6 +23,8 @@ export interface ReportRows {
   readonly event: ReceivedEvent;
 }
 
+/** Room in a report's row for its envelope and the rest of its message. */
+const REPORT_MARGIN = 4_000;
 /** Our reports go out before ordinary mail. */
 const REPORT_BAND = 4;
 
@@ -50,11 +52,22 @@ export function makeReports(
       returnContent: action === "failed" ? original.ret ?? "HDRS" : "HDRS",
       originalSmtpUtf8: original.smtpUtf8,
       originalBody: original.body,
-      header: facts.header,
+      header: "",
       recipients: group.map((each) => reported(each, facts.now)),
     };
-    return reportRows(context, original, report, facts.now);
+    const header = headerThatFits(facts.header, ROW_MAX - REPORT_MARGIN - jsonSize(report));
+    return reportRows(context, original, { ...report, header }, facts.now);
   });
+}
+
+/** As much of the header, cut at a line end, as fits into `room` bytes of JSON. */
+function headerThatFits(header: string, room: number): string {
+  let text = header;
+  while (text !== "" && jsonSize(text) > room) {
+    text = text.slice(0, text.lastIndexOf("\r\n", Math.floor(text.length / 2)) + 2 || 0);
+    if (!text.endsWith("\r\n")) text = "";
+  }
+  return text;
 }
 
 function reported({ recipient, outcome }: Reportable, now: number): ReportedRecipient {

@@ -10,6 +10,19 @@ export const INLINE_MAX = 48 * 1024;
 /** Size of a body chunk; with its key and framing well under the 64 KiB of a value. */
 export const CHUNK_SIZE = 60_000;
 
+/** Bytes of a row at most that are ours to fill: a value holds 64 KiB, with its framing. */
+export const ROW_MAX = 60_000;
+
+/** Whether the only envelope of a message fits into the message row beside its body. */
+export function fitsInMessage(envelope: Envelope, body: Uint8Array | undefined): boolean {
+  return jsonSize(envelope) + (body?.length ?? 0) < ROW_MAX;
+}
+
+/** Bytes a value takes as JSON in a record. */
+export function jsonSize(value: unknown): number {
+  return new TextEncoder().encode(JSON.stringify(value)).length;
+}
+
 /** Due rows say where their envelope is: in the message row, or in a row of its own. */
 const IN_MESSAGE = Uint8Array.of(0);
 const IN_ENVELOPE = Uint8Array.of(1);

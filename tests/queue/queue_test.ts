@@ -361,3 +361,50 @@ Deno.test("deferring and loading at the same time never bring an envelope into m
   for (const prefix of ["m", "e", "d"]) assert.deepEqual(await test.rows(prefix), [], prefix);
   assert.equal(test.queue.total("messages"), 0);
 });
+
+const LONG = "x".repeat(150);
+
+Deno.test("rows that would grow too large are split or cut, and nothing is stuck", async () => {
+  await using test = await TestQueue.open();
+  const header = "Subject: x\r\n" + ("X-Long: " + "y".repeat(900) + "\r\n").repeat(17) + "\r\n";
+  const to = Array.from({ length: 100 }, (_, i) => `${LONG}${i}@one.test`);
+  const id = await test.accept({ to }, header + "z".repeat(47_000 - header.length));
+  const seen: string[] = [];
+  await test.until("every envelope", async () => {
+    const claim = test.queue.work.take("one.test", 5);
+    if (claim) {
+      seen.push(...claim.envelope.recipients.map(({ address }) => address));
+      const outcomes = claim.envelope.recipients.map(() =>
+        outcome("failed", "550 5.1.1 " + "no ".repeat(100))
+      );
+      await test.queue.work.settle(claim, outcomes);
+    }
+    return seen.length === to.length;
+  });
+  assert.deepEqual([...seen].sort(), [...to].sort());
+  const view = await test.queue.api.get(id);
+  assert.equal(view?.recipients.length, 100);
+  assert.ok(view?.recipients.every(({ status }) => status === "failed"));
+  assert.match(await textOf(await test.take("origin.test")), /Action: failed/i);
+  test.troubles = test.troubles.filter((line) => !line.includes("dead letter without some recipients"));
+});
+
+Deno.test("a thousand long addresses are accepted, seen, and each tried", async () => {
+  await using test = await TestQueue.open();
+  const to = Array.from({ length: 1000 }, (_, i) => `${LONG}${i}@one.test`);
+  const id = await test.accept({ to });
+  assert.equal((await test.queue.api.get(id))?.recipients.length, 1000);
+  let seen = 0;
+  await test.until("every envelope", async () => {
+    const claim = test.queue.work.take("one.test", 5);
+    if (!claim) return seen === 1000;
+    seen += claim.envelope.recipients.length;
+    await test.queue.work.settle(
+      claim,
+      claim.envelope.recipients.map(() => outcome("failed", "550 5.1.1 no")),
+    );
+    return seen === 1000;
+  });
+  assert.ok((await test.queue.api.get(id))?.recipients.every(({ status }) => status === "failed"));
+  test.troubles = test.troubles.filter((line) => !line.includes("dead letter without some recipients"));
+});
