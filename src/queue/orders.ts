@@ -22,6 +22,9 @@ import {
 } from "./rows.ts";
 import type { Settle } from "./settle.ts";
 
+/** Envelopes changed in one atomic: four rows each at most. */
+const ENVELOPES_PER_JOB = 150;
+
 /** Applies orders to the shards we own. */
 export class Orders {
   readonly #context: QueueContext;
@@ -67,19 +70,25 @@ export class Orders {
         if (free.length < envelopes.length && (kind === "hold" || kind === "cancel")) {
           this.#settle.order(id, kind);
         }
-        const change = this.#change(order, free);
+        // A message may have more envelopes than one atomic has room for; what is done already is left alone when a
+        // crash makes us begin again.
+        for (let i = 0; i + ENVELOPES_PER_JOB < free.length; i += ENVELOPES_PER_JOB) {
+          await this.#commitChange(shard, this.#change(order, free.slice(i, i + ENVELOPES_PER_JOB)));
+        }
+        const tail = free.length === 0
+          ? 0
+          : (Math.ceil(free.length / ENVELOPES_PER_JOB) - 1) * ENVELOPES_PER_JOB;
+        const change = this.#change(order, free.slice(tail));
         const last = kind === "cancel" && stored !== undefined && free.length === envelopes.length;
-        const mutations = [done, ...change.mutations];
-        const counts: Record<string, number> = { ...change.counts };
+        change.mutations.push(done);
         if (last) {
-          mutations.push({ key: keys.message(shard, id) });
-          counts[COUNTERS.messages] = -1;
-          if (stored.chunks > 0) mutations.push({ key: keys.upload(shard, id), value: new Uint8Array(0) });
+          change.mutations.push({ key: keys.message(shard, id) });
+          this.#count(change, COUNTERS.messages, -1);
+          if (stored.chunks > 0) {
+            change.mutations.push({ key: keys.upload(shard, id), value: new Uint8Array(0) });
+          }
         }
-        await commit(this.#context, { shard, mutations, fenced: true, entries: change.events, counts });
-        for (const envelope of change.due) {
-          this.#active.noteDue(envelope.queue, shard, envelope.band, envelope.at);
-        }
+        await this.#commitChange(shard, change);
         if (last && stored.chunks > 0) {
           const doomed = deleteChunks(id, 0, stored.chunks);
           await deleteAll(this.#context, shard, [...doomed, { key: keys.upload(shard, id) }]);
@@ -88,6 +97,11 @@ export class Orders {
         this.#active.unlock(id, envelopes);
       }
     });
+  }
+
+  async #commitChange(shard: number, { mutations, events, counts, due }: Change): Promise<void> {
+    await commit(this.#context, { shard, mutations, fenced: true, entries: events, counts });
+    for (const { queue, band, at } of due) this.#active.noteDue(queue, shard, band, at);
   }
 
   #change(order: Order, envelopes: readonly Envelope[]): Change {

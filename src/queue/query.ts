@@ -137,18 +137,20 @@ export class Query implements QueueApi {
   }
 
   async find(query: string, limit: number): Promise<readonly FoundView[]> {
-    const events = await findReceived(this.#kv, query, limit);
-    const found = await Promise.all(events.map(async (event): Promise<FoundView | undefined> => {
-      const view = await this.get(event.id);
-      return view && {
-        id: view.id,
-        from: view.from,
-        to: view.recipients.map(({ address }) => address),
-        status: view.status,
-        receivedAt: view.receivedAt,
-        ...(view.messageId ? { messageId: view.messageId } : {}),
-      };
-    }));
+    const events = new Map((await findReceived(this.#kv, query, limit)).map((event) => [event.id, event]));
+    const found = await Promise.all(
+      [...events.values()].map(async (event): Promise<FoundView | undefined> => {
+        const view = await this.get(event.id);
+        return view && {
+          id: view.id,
+          from: view.from,
+          to: view.recipients.map(({ address }) => address),
+          status: view.status,
+          receivedAt: view.receivedAt,
+          ...(view.messageId ? { messageId: view.messageId } : {}),
+        };
+      }),
+    );
     if (found.length === 0 && query.length === QUEUE_ID_LENGTH) {
       const view = await this.get(query);
       if (view) found.push({ ...view, to: view.recipients.map(({ address }) => address) });

@@ -408,3 +408,18 @@ Deno.test("a thousand long addresses are accepted, seen, and each tried", async 
   assert.ok((await test.queue.api.get(id))?.recipients.every(({ status }) => status === "failed"));
   test.troubles = test.troubles.filter((line) => !line.includes("dead letter without some recipients"));
 });
+
+Deno.test("orders reach every envelope of a message for a thousand domains", async () => {
+  await using test = await TestQueue.open();
+  const to = Array.from({ length: 1000 }, (_, i) => `a@d${i}.test`);
+  const id = await test.accept({ to });
+  await test.until("its due rows", async () => (await test.rows("in")).length === 0);
+  assert.equal(await test.drive(test.queue.api.command("hold", id, "me")), "applied");
+  assert.deepEqual(await test.rows("d"), []);
+  assert.equal(test.queue.total("held"), 1000);
+  assert.equal(await test.drive(test.queue.api.command("release", id, "me")), "applied");
+  assert.equal((await test.rows("d")).length, 1000);
+  assert.equal(await test.drive(test.queue.api.command("cancel", id, "me")), "applied");
+  for (const prefix of ["m", "e", "d", "cmd"]) assert.deepEqual(await test.rows(prefix), [], prefix);
+  assert.equal(test.queue.total("recipients"), 0);
+});
