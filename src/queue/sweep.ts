@@ -10,7 +10,7 @@ import type { ActiveQueues } from "./active.ts";
 import type { ReadyEnvelope } from "./active_queue.ts";
 import { readBody, readHeader, readMessage } from "./body.ts";
 import { commit, COUNTERS, type QueueContext } from "./context.ts";
-import type { Envelope, Outcome, Recipient } from "./model.ts";
+import type { Envelope, Message, Outcome, Recipient } from "./model.ts";
 import { readEnvelopes } from "./read.ts";
 import { deleteAll } from "./remove.ts";
 import { findKept, purgeKept } from "./replay.ts";
@@ -112,31 +112,36 @@ export class Sweep {
           !locks[i]!.taken && envelope.recipients.some(wantsDelay)
         );
         if (due.length === 0) return;
-        const now = this.#context.clock.now();
-        const reportables = due.flatMap(({ recipients }) => recipients.filter(wantsDelay)).map(delayReport);
         const header = await readHeader(readBody(reader, stored), REPORT_HEADER_MAX);
-        const reports = makeReports(this.#context, stored.message, reportables, { header, now });
-        const mutations: Mutation[] = due.flatMap((envelope) => told(envelope));
-        for (const report of reports) {
-          mutations.push(...report.mutations);
-          const { queue, at } = report.envelope;
-          mutations.push({ key: keys.agenda(shard, at, queue), value: new Uint8Array(0) });
-        }
-        await commit(this.#context, {
-          shard,
-          mutations,
-          fenced: true,
-          entries: reports.map(({ event }) => event),
-          counts: { [COUNTERS.messages]: reports.length, [COUNTERS.recipients]: reports.length },
-        });
-        for (const { envelope } of reports) {
-          this.#active.noteDue(envelope.queue, shard, envelope.band, envelope.at);
-        }
+        for (const part of reportParts(due)) await this.#reportDelay(stored.message, part, header);
       } finally {
         this.#active.unlock(id, envelopes);
         for (const { queue, band, at } of envelopes) this.#active.noteDue(queue, shard, band, at);
       }
     });
+  }
+
+  async #reportDelay(message: Message, envelopes: readonly Envelope[], header: string): Promise<void> {
+    const shard = shardOfMessage(message.id);
+    const now = this.#context.clock.now();
+    const reportables = envelopes.flatMap(({ recipients }) => recipients.filter(wantsDelay)).map(delayReport);
+    const reports = makeReports(this.#context, message, reportables, { header, now });
+    const mutations: Mutation[] = envelopes.flatMap((envelope) => told(envelope));
+    for (const report of reports) {
+      mutations.push(...report.mutations);
+      const { queue, at } = report.envelope;
+      mutations.push({ key: keys.agenda(shard, at, queue), value: new Uint8Array(0) });
+    }
+    await commit(this.#context, {
+      shard,
+      mutations,
+      fenced: true,
+      entries: reports.map(({ event }) => event),
+      counts: { [COUNTERS.messages]: reports.length, [COUNTERS.recipients]: reports.length },
+    });
+    for (const { envelope } of reports) {
+      this.#active.noteDue(envelope.queue, shard, envelope.band, envelope.at);
+    }
   }
 
   /** Removes log blocks and kept messages beyond their age or their size. */
@@ -209,6 +214,21 @@ export class Sweep {
       await deleteAll(this.#context, shard, [...doomed, { key }]);
     }
   }
+}
+
+/** Envelopes in groups that one report has room for: a hundred recipients, like an envelope. */
+function reportParts(envelopes: readonly Envelope[]): Envelope[][] {
+  const parts: Envelope[][] = [];
+  let count = Infinity;
+  for (const envelope of envelopes) {
+    count += envelope.recipients.length;
+    if (count > 100) {
+      parts.push([]);
+      count = envelope.recipients.length;
+    }
+    parts.at(-1)!.push(envelope);
+  }
+  return parts;
 }
 
 function wantsDelay(recipient: Recipient): boolean {

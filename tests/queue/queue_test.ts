@@ -423,3 +423,22 @@ Deno.test("orders reach every envelope of a message for a thousand domains", asy
   for (const prefix of ["m", "e", "d", "cmd"]) assert.deepEqual(await test.rows(prefix), [], prefix);
   assert.equal(test.queue.total("recipients"), 0);
 });
+
+Deno.test("a delay is reported for every recipient of a message for very many domains", async () => {
+  await using test = await TestQueue.open();
+  const recipients = Array.from(
+    { length: 600 },
+    (_, i) => ({ address: `a@d${i}.test`, notify: { delay: true } as const }),
+  );
+  await test.accept({ recipients });
+  await test.until("its due rows", async () => (await test.rows("in")).length === 0);
+  let text = "";
+  await test.until("all reports", async () => {
+    const report = test.queue.work.take("origin.test", 1);
+    if (!report) return false;
+    text += await textOf(report);
+    await test.queue.work.settle(report, [outcome("delivered")]);
+    return recipients.every(({ address }) => text.includes(`; ${address}`));
+  }, MINUTE);
+  assert.equal(text.match(/^Final-Recipient:/gim)?.length, 600);
+});
